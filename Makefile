@@ -1,0 +1,91 @@
+# paddle-operator. `make` prints the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+export XDG_CACHE_HOME ?= $(HOME)/.cache
+CACHE := $(XDG_CACHE_HOME)/paddle-operator
+VENV := .venv
+PY := $(VENV)/bin/python
+LOCAL := .local
+export PYTHONPATH := $(CURDIR)
+export CONTROLLER_RUNTIME_ASSETS := $(CACHE)/bin
+# node (a node of our own on this host, default) or kind (Docker and a network needed)
+export CLUSTER ?= node
+PYTEST_ARGS ?=
+
+.PHONY: help
+help: ## print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  %-16s %s\n", $$1, $$2}'
+
+$(VENV)/.ready: requirements/dev.txt requirements/tools.txt hack/venv.sh
+	@bash hack/venv.sh $(VENV)
+	@touch $@
+
+.PHONY: venv
+venv: $(VENV)/.ready ## create the Python environment (.venv) from the hashed requirement files
+
+.PHONY: binaries
+binaries: venv ## build etcd, Kubernetes and CoreDNS once into the cache folder
+	@$(PY) -m hack.cluster binaries
+
+.PHONY: cluster-up
+cluster-up: venv ## bring up a real Kubernetes node on this host (root; CLUSTER=kind for kind)
+	@$(PY) -m hack.cluster up
+
+.PHONY: cluster-down
+cluster-down: venv ## remove the node and everything it left on this host
+	@$(PY) -m hack.cluster down
+
+.PHONY: images
+images: venv ## build the operator, runtime and add-on images and load them into the node
+	@$(PY) -m hack.images all
+
+.PHONY: install
+install: venv ## install the CRDs into the current cluster
+	@$(PY) -m hack.deploy install
+
+.PHONY: deploy
+deploy: venv ## install CRDs and the operator (two replicas, leader election)
+	@$(PY) -m hack.deploy up
+
+.PHONY: undeploy
+undeploy: venv ## remove the operator and its CRDs
+	@$(PY) -m hack.deploy down
+
+.PHONY: demo
+demo: venv ## everything, end to end: cluster, images, operator, a real OCR model, a rolling update
+	@$(PY) -m hack.demo
+
+.PHONY: generate
+generate: venv ## CRD YAML -> pydantic types, CRD reference, RBAC
+	@$(PY) -m hack.generate
+
+.PHONY: format
+format: venv ## format the code
+	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
+
+.PHONY: lint
+lint: venv ## ruff, mypy --strict, import contracts, generated files are current, manifests pass a dry run
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(PY) -m hack.generate --check
+	$(PY) -m hack.deploy dry-run
+
+.PHONY: test
+test: venv ## unit, integration and a short real-node e2e in one run, with the coverage gate
+	@$(PY) -m hack.test $(PYTEST_ARGS)
+
+.PHONY: e2e
+e2e: venv ## only the real-cluster tests, all of them
+	@$(PY) -m pytest e2e $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: venv ## benchmarks: apply -> first prediction against a hand-written Deployment
+	@$(PY) -m hack.bench
+
+.PHONY: lock
+lock: venv ## recompile requirements/ from pyproject.toml (hashes, no index address)
+	@bash hack/lock.sh
