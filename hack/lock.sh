@@ -8,6 +8,7 @@ compile() {
   .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --group "$group" --generate-hashes \
     --no-emit-index-url --no-header --no-annotate "$@" -o "requirements/$group.txt"
 }
+.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements/uv.txt <<<"uv"
 compile dev
 for group in operator runtime paddle; do compile "$group" -c requirements/dev.txt; done
 compile tools
