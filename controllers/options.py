@@ -1,0 +1,27 @@
+"""What the operator was started with; every field is a flag of `python -m controllers`."""
+
+from dataclasses import dataclass, field
+
+from artifacts import EndpointPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Seconds are floats; see `python -m controllers --help` for what each one is for."""
+
+    runtime_image: str
+    #: The Paddle version inside `runtime_image`; what `compatibility.runtime` is compared with.
+    runtime_version: str = "3.3.1"
+    image_pull_policy: str = "IfNotPresent"
+    #: Where `minio://bucket/key` without an endpoint of its own points.
+    minio_endpoint: str = "http://minio.minio.svc:9000"
+    #: The Secret of a model's own namespace that `modelPath` uses when it exists.
+    storage_secret: str = "paddle-storage"
+    endpoint_policy: EndpointPolicy = field(default_factory=EndpointPolicy)
+    resolve_timeout: float = 8.0
+    resolve_concurrency: int = 16
+    #: How often the store is asked whether the content behind the same address has changed.
+    drift_interval: float = 600.0
+    workers: int = 4
+    #: The admin port of a serving pod.
+    probe_port: int = 8081
