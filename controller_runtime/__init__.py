@@ -1,0 +1,53 @@
+"""An asyncio port of Go's controller-runtime: watch, queue, reconcile. Import it as `ctrl`."""
+
+from __future__ import annotations
+
+from ._kinds import CONFIG_MAP as CONFIG_MAP
+from ._kinds import CRON_JOB as CRON_JOB
+from ._kinds import CUSTOM_RESOURCE_DEFINITION as CUSTOM_RESOURCE_DEFINITION
+from ._kinds import DAEMON_SET as DAEMON_SET
+from ._kinds import DEPLOYMENT as DEPLOYMENT
+from ._kinds import ENDPOINT_SLICE as ENDPOINT_SLICE
+from ._kinds import EVENT as EVENT
+from ._kinds import HPA as HPA
+from ._kinds import JOB as JOB
+from ._kinds import LEASE as LEASE
+from ._kinds import NAMESPACE as NAMESPACE
+from ._kinds import NETWORK_POLICY as NETWORK_POLICY
+from ._kinds import NODE as NODE
+from ._kinds import PDB as PDB
+from ._kinds import PERSISTENT_VOLUME_CLAIM as PERSISTENT_VOLUME_CLAIM
+from ._kinds import POD as POD
+from ._kinds import REPLICA_SET as REPLICA_SET
+from ._kinds import SECRET as SECRET
+from ._kinds import SERVICE as SERVICE
+from ._kinds import SERVICE_ACCOUNT as SERVICE_ACCOUNT
+from ._kinds import STATEFUL_SET as STATEFUL_SET
+from ._objects import JSON as JSON
+from ._objects import Key as Key
+from ._objects import Kind as Kind
+from ._objects import Object as Object
+from ._objects import Request as Request
+from ._objects import owner_reference as owner_reference
+from ._rbac import Rule as Rule
+from ._reconcile import Reconciler as Reconciler
+from ._reconcile import Result as Result
+from .errors import AlreadyExists as AlreadyExists
+from .errors import ApiError as ApiError
+from .errors import BadRequest as BadRequest
+from .errors import CacheSyncTimeout as CacheSyncTimeout
+from .errors import Conflict as Conflict
+from .errors import ControllerRuntimeError as ControllerRuntimeError
+from .errors import Forbidden as Forbidden
+from .errors import Gone as Gone
+from .errors import Invalid as Invalid
+from .errors import NotCached as NotCached
+from .errors import NotFound as NotFound
+from .errors import NotLeader as NotLeader
+from .errors import RequestTimeout as RequestTimeout
+from .errors import ServerError as ServerError
+from .errors import ServerTimeout as ServerTimeout
+from .errors import TerminalError as TerminalError
+from .errors import TooManyRequests as TooManyRequests
+from .errors import TransportError as TransportError
+from .errors import Unauthorized as Unauthorized
