@@ -1,8 +1,8 @@
 """Whether a server-side apply would change anything. Pure.
 
-The cache keeps no managedFields (they are a third of every object), so the set of fields that was applied last
-is remembered as a hash in an annotation of the applied object. Unchanged means: the hash is the one we would
-write, and what we would write is still there. A dropped field changes the hash; a hand edit breaks the subset.
+The cache keeps no managedFields (they are a third of every object), so the set of fields that was applied
+last is remembered as a hash in an annotation of the applied object. Unchanged means: the hash is the one we
+would write, and all of it is still there. A dropped field changes the hash; a hand edit breaks the subset.
 """
 
 import copy
@@ -41,8 +41,8 @@ def digest(body: Mapping[str, object]) -> str:
 def subset(desired: object, live: object) -> bool:
     """Whether everything that `desired` says is said by `live`.
 
-    Maps may hold more in `live` (defaults, other managers' fields); so may the items of a list, but a list has
-    the same length and order. An absent map or list equals an empty one: the API server drops empty ones.
+    Maps may hold more in `live` (defaults, other managers' fields); so may the items of a list, but a list
+    has the same length and order. An absent map or list equals an empty one: the API server drops empty ones.
     """
     if isinstance(desired, Mapping):
         if live is None:
