@@ -1,0 +1,3 @@
+module paddle-operator.local/tools/nodetool
+
+go 1.26
