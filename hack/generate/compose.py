@@ -3,11 +3,11 @@
 Two markers are understood, both naming schemas as ``<file>#<Name>``:
 
 * ``$ref: artifact.yaml#Storage`` stands for that schema; keys beside it replace keys of the schema.
-* ``$merge: [serving.yaml#Serving]`` makes an object of several: their properties and those given beside it, their
-  required names and rules one after the other. Keys beside it win.
+* ``$merge: [serving.yaml#Serving]`` makes an object of several: their properties and those given beside it,
+  their required names and rules one after the other. Keys beside it win.
 
-Files whose top level is a CustomResourceDefinition become ``config/crd/<plural>.yaml``; the others only define
-schemas. The result holds no markers, so it is what kubectl applies.
+Files whose top level is a CustomResourceDefinition become ``config/crd/<plural>.yaml``; the others only
+define schemas. The result holds no markers, so it is what kubectl applies.
 """
 
 from __future__ import annotations
@@ -43,6 +43,21 @@ def compose(source: Path) -> dict[str, Schema]:
     if not crds:
         raise ComposeError(f"{source}: no CustomResourceDefinition in any *.yaml")
     return dict(sorted(crds.items()))
+
+
+def descriptions(source: Path) -> dict[str, str]:
+    """Return what each titled schema of `source` says of itself, by title.
+
+    In a CRD a use may carry a description of its own; this is the one of the type.
+    """
+    found: dict[str, str] = {}
+    for path in sorted(source.glob("*.yaml")):
+        for schema in _load(path).values():
+            if isinstance(schema, dict):
+                title, description = schema.get("title"), schema.get("description")
+                if isinstance(title, str) and isinstance(description, str):
+                    found[title] = description
+    return found
 
 
 def plural(crd: Mapping[str, JSON]) -> str:
@@ -111,7 +126,7 @@ class _Composer:
         own = {key: value for key, value in node.items() if key != "$ref"}
         schema = self._named(node["$ref"], where, active)
         # A rule beside the marker adds to the schema's rules; anything else replaces what the schema says.
-        return _combine(schema, self._mapping(own, where, active), replace=("required",))
+        return _combine(schema, self._mapping(own, where, active))
 
     def _merged(self, node: Schema, where: str, active: tuple[str, ...]) -> Schema:
         names = node["$merge"]
@@ -122,8 +137,8 @@ class _Composer:
         properties = own.pop("properties", {})
         result["properties"] = properties
         for name in names:
-            result = _combine(result, self._named(name, where, active), replace=())
-        return _combine(result, own, replace=())
+            result = _combine(result, self._named(name, where, active))
+        return _combine(result, own)
 
     def _mapping(self, node: Schema, where: str, active: tuple[str, ...]) -> Schema:
         return {key: self.resolve(value, where, active) for key, value in node.items()}
@@ -142,7 +157,7 @@ class _Composer:
         return resolved
 
 
-def _combine(base: Schema, more: Schema, *, replace: tuple[str, ...]) -> Schema:
+def _combine(base: Schema, more: Schema) -> Schema:
     """Return `base` with the keys of `more`: properties joined, rules concatenated, the rest replaced."""
     result = dict(base)
     for key, value in more.items():
@@ -152,7 +167,7 @@ def _combine(base: Schema, more: Schema, *, replace: tuple[str, ...]) -> Schema:
             if twice:
                 raise ComposeError(f"properties given twice: {', '.join(sorted(twice))}")
             result[key] = {**old, **value}
-        elif key in _CONCATENATED and key not in replace and isinstance(old, list) and isinstance(value, list):
+        elif key in _CONCATENATED and isinstance(old, list) and isinstance(value, list):
             result[key] = [*old, *value]
         else:
             result[key] = value
