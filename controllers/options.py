@@ -15,8 +15,6 @@ class Options:
     image_pull_policy: str = "IfNotPresent"
     #: Where `minio://bucket/key` without an endpoint of its own points.
     minio_endpoint: str = "http://minio.minio.svc:9000"
-    #: The Secret of a model's own namespace that `modelPath` uses when it exists.
-    storage_secret: str = "paddle-storage"
     endpoint_policy: EndpointPolicy = field(default_factory=EndpointPolicy)
     resolve_timeout: float = 8.0
     resolve_concurrency: int = 16

@@ -10,10 +10,14 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import structlog
+
 import controller_runtime as ctrl
 from artifacts import ArtifactError, Manifest
 
 from .reasons import Reason
+
+_log = structlog.get_logger(__name__)
 
 RETRY_FIRST = 2.0
 RETRY_CAP = 60.0
@@ -50,6 +54,7 @@ Question = Callable[[], Awaitable[Manifest]]
 class _Entry:
     fingerprint: str
     outcome: Outcome
+    not_before: float = 0.0
     failures: int = 0
     task: asyncio.Task[None] | None = None
 
@@ -78,16 +83,25 @@ class Resolver:
         self._entries: dict[str, _Entry] = {}
 
     def ask(
-        self, key: ctrl.Key, uid: str, fingerprint: str, question: Question, *, refresh: float
+        self,
+        key: ctrl.Key,
+        uid: str,
+        fingerprint: str,
+        question: Question,
+        *,
+        refresh: float,
+        delay: float = 0.0,
     ) -> tuple[Outcome, float]:
-        """What is known about `fingerprint`, and in how many seconds to come back for more."""
+        """What is known about `fingerprint`, and in how many seconds to come back for more.
+
+        `delay` puts the first question off by up to that many seconds (spread, so that an operator that
+        starts with thousands of pinned models does not ask for all of them at once).
+        """
         entry = self._entries.get(uid)
         if entry is None or entry.fingerprint != fingerprint:
             self.forget(uid)
-            entry = _Entry(fingerprint, Pending(self._now()))
-            self._entries[uid] = entry
-            self._start(key, entry, question)
-            return entry.outcome, self._timeout
+            start = self._now() + delay * (0.5 + 0.5 * self._jitter()) if delay else 0.0
+            entry = self._entries[uid] = _Entry(fingerprint, Pending(self._now()), start)
         if entry.task is not None:
             return entry.outcome, self._timeout
         due = self._due(entry, refresh)
@@ -109,7 +123,7 @@ class Resolver:
     def _due(self, entry: _Entry, refresh: float) -> float:
         match entry.outcome:
             case Pending():
-                return 0.0
+                return entry.not_before - self._now() if entry.not_before else 0.0
             case Resolved(at=at):
                 return at + refresh - self._now()
             case Rejected(at=at, retry_in=retry_in):
@@ -137,7 +151,9 @@ class Resolver:
         except TimeoutError:
             message = f"the object store gave no answer within {self._timeout:g} s"
             return self._rejected(entry, Reason.EndpointUnreachable, message)
-        except (OSError, ctrl.ApiError) as error:
+        except Exception as error:
+            # One model's surprise must not leave it waiting for ever without a word.
+            _log.exception("resolve failed", fingerprint=entry.fingerprint)
             return self._rejected(entry, Reason.EndpointUnreachable, f"{type(error).__name__}: {error}")
         entry.failures = 0
         return Resolved(manifest, self._now())

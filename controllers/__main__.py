@@ -1,0 +1,151 @@
+"""`python -m controllers`: flags -> manager -> controllers -> run."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+
+import uvloop
+
+import controller_runtime as ctrl
+from artifacts import EndpointPolicy
+
+from . import caches
+from .kinds import FIELD_MANAGER
+from .options import Options
+from .paddlemodel import reconciler as paddlemodel
+from .paddleservice import reconciler as paddleservice
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every flag, its default and what it is for; the environment's PADDLE_* names are the images' defaults."""
+    flags = argparse.ArgumentParser(prog="python -m controllers", description="The paddle-operator.")
+    flags.add_argument(
+        "--kubeconfig", default=None, help="unset: the pod's own service account, else ~/.kube/config"
+    )
+    flags.add_argument(
+        "--watch-namespaces",
+        default="",
+        metavar="A,B",
+        help="only these namespaces (Roles are enough); empty: all (a ClusterRole is needed)",
+    )
+    flags.add_argument("--leader-election", action=argparse.BooleanOptionalAction, default=True)
+    flags.add_argument(
+        "--leader-election-namespace",
+        default=os.environ.get("POD_NAMESPACE", "paddle-system"),
+        help="where the Lease lives",
+    )
+    flags.add_argument("--health-address", default="0.0.0.0:8081", metavar="HOST:PORT")
+    flags.add_argument("--metrics-address", default="0.0.0.0:8080", metavar="HOST:PORT")
+    flags.add_argument("--workers", type=_positive, default=4, help="reconciles at once, per controller")
+    flags.add_argument(
+        "--runtime-image",
+        default=os.environ.get("PADDLE_RUNTIME_IMAGE", ""),
+        help="image of new revisions whose spec names none (or PADDLE_RUNTIME_IMAGE)",
+    )
+    flags.add_argument(
+        "--runtime-version",
+        default=os.environ.get("PADDLE_RUNTIME_VERSION", "3.3.1"),
+        help="the Paddle version inside that image; compatibility.runtime is compared with it",
+    )
+    flags.add_argument(
+        "--image-pull-policy", choices=("IfNotPresent", "Always", "Never"), default="IfNotPresent"
+    )
+    flags.add_argument(
+        "--minio-endpoint",
+        default="http://minio.minio.svc:9000",
+        metavar="URL",
+        help="where minio://bucket/key points",
+    )
+    flags.add_argument(
+        "--allow-endpoint",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]|CIDR",
+        help="an endpoint that models may name although it is loopback, link-local or metadata; repeatable",
+    )
+    flags.add_argument("--resolve-timeout", type=_seconds, default=8.0, metavar="SECONDS")
+    flags.add_argument("--drift-interval", type=_seconds, default=600.0, metavar="SECONDS")
+    flags.add_argument("--graceful-timeout", type=_seconds, default=30.0, metavar="SECONDS")
+    flags.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    return flags
+
+
+def options(arguments: argparse.Namespace) -> Options:
+    """The typed options of the controllers. Raises SystemExit naming the flag that is wrong."""
+    if not arguments.runtime_image:
+        parser().error("--runtime-image is empty: name the inference image, or set PADDLE_RUNTIME_IMAGE")
+    return Options(
+        runtime_image=arguments.runtime_image,
+        runtime_version=arguments.runtime_version,
+        image_pull_policy=arguments.image_pull_policy,
+        minio_endpoint=arguments.minio_endpoint,
+        endpoint_policy=EndpointPolicy(allow=tuple(arguments.allow_endpoint)),
+        resolve_timeout=arguments.resolve_timeout,
+        drift_interval=arguments.drift_interval,
+        workers=arguments.workers,
+    )
+
+
+def namespaces(arguments: argparse.Namespace) -> list[str] | None:
+    """The namespaces to watch, or None for all."""
+    names = [name.strip() for name in arguments.watch_namespaces.split(",") if name.strip()]
+    return names or None
+
+
+def setup(manager: ctrl.Manager, chosen: Options) -> None:
+    """Adds every controller to `manager`; the tests run the same."""
+    caches.configure(manager)
+    paddlemodel.setup(manager, chosen)
+    paddleservice.setup(manager, chosen)
+
+
+async def run(arguments: argparse.Namespace) -> int:
+    """Runs until a signal; the exit code says whether the end was asked for."""
+    chosen = options(arguments)
+    config = (
+        ctrl.Config.load(arguments.kubeconfig)
+        if arguments.kubeconfig or "KUBERNETES_SERVICE_HOST" not in os.environ
+        else ctrl.Config.from_in_cluster()
+    )
+    election = (
+        ctrl.LeaderElection(FIELD_MANAGER, namespace=arguments.leader_election_namespace)
+        if arguments.leader_election
+        else None
+    )
+    manager = ctrl.Manager(
+        config,
+        field_manager=FIELD_MANAGER,
+        leader_election=election,
+        namespaces=namespaces(arguments),
+        health_address=arguments.health_address,
+        metrics_address=arguments.metrics_address,
+        graceful_timeout=arguments.graceful_timeout,
+    )
+    setup(manager, chosen)
+    return await manager.run_until_signal()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parser().parse_args(argv)
+    ctrl.configure_logging(arguments.log_level)
+    return uvloop.run(run(arguments)) if sys.platform != "win32" else asyncio.run(run(arguments))
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be 1 or more")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} must be more than 0 seconds")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

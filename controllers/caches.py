@@ -1,0 +1,28 @@
+"""What the operator keeps in memory: our kinds whole, the core kinds only where they carry our label."""
+
+import controller_runtime as ctrl
+
+from .kinds import MANAGED_SELECTOR, PADDLE_MODEL, PADDLE_SERVICE
+
+#: The index of PaddleServices by the PaddleModels that they refer to, as namespace-less model names.
+INDEX_MODEL = "model"
+
+MANAGED_KINDS = (ctrl.DEPLOYMENT, ctrl.SERVICE, ctrl.CONFIG_MAP, ctrl.POD, ctrl.PDB, ctrl.NETWORK_POLICY)
+
+
+def referenced_models(service: ctrl.Object) -> list[str]:
+    """Names of the PaddleModels that a PaddleService refers to (its own pinned one is no reference)."""
+    names: list[str] = []
+    for entry in service.spec.get("models") or []:
+        reference = entry.get("modelRef") if isinstance(entry, dict) else None
+        if isinstance(reference, dict) and reference.get("name"):
+            names.append(str(reference["name"]))
+    return names
+
+
+def configure(manager: ctrl.Manager) -> None:
+    """Declares every informer before the manager starts; secrets are never among them."""
+    manager.cache.watch(PADDLE_MODEL)
+    manager.cache.watch(PADDLE_SERVICE, indexes={INDEX_MODEL: referenced_models})
+    for kind in MANAGED_KINDS:
+        manager.cache.watch(kind, labels=MANAGED_SELECTOR)

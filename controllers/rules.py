@@ -1,0 +1,12 @@
+"""Everything the operator may do, collected from what each reconciler declares beside its code."""
+
+import controller_runtime as ctrl
+
+from .paddlemodel.reconciler import PaddleModelReconciler
+from .paddleservice.reconciler import PaddleServiceReconciler
+
+
+def all_rules() -> tuple[ctrl.Rule, ...]:
+    """The rules of all reconcilers, duplicates removed, in the order of their declaration."""
+    declared = (*PaddleModelReconciler.rules, *PaddleServiceReconciler.rules)
+    return tuple(dict.fromkeys(declared))
