@@ -37,17 +37,25 @@ class ModelReference(BaseModel):
     """Name of the PaddleModel."""
 
 
-class Progress(BaseModel):
-    """When the rollout last got on, and until when it must get on."""
+class ProgressMarks(BaseModel):
+    """The furthest that the rollout ever got; only going beyond one of these is progress."""
 
     model_config = ConfigDict(
         extra="allow",
         populate_by_name=True,
     )
-    time: str | None = None
-    """When progress was last seen."""
-    deadline: str | None = None
-    """When the rollout fails if there is no progress."""
+    revision: str | None = None
+    """Revision that the marks are about."""
+    pods: int | None = None
+    """Most pods at once."""
+    ready: int | None = None
+    """Most ready pods at once."""
+    stage: int | None = None
+    """Most stages (pull, load, warm-up) passed, of all pods."""
+    bytes: int | None = None
+    """Most bytes downloaded, by all pods."""
+    gone: int | None = None
+    """Most pods of older revisions removed."""
 
 
 class ServedModel(BaseModel):
@@ -114,6 +122,21 @@ class PinnedModel(BaseModel):
     """Inputs that the model must have. They are compared with the signature that the model file itself declares; a difference ends in phase Failed with reason SchemaMismatch. Unset checks nothing."""
     outputs: list[Tensor] | None = None
     """Outputs that the model must have, compared in the same way as inputs."""
+
+
+class Progress(BaseModel):
+    """When the rollout last got on, and until when it must get on."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    time: str | None = None
+    """When progress was last seen."""
+    deadline: str | None = None
+    """When the rollout fails if there is no progress."""
+    marks: ProgressMarks | None = None
+    """The furthest that the rollout ever got; only going beyond one of these is progress."""
 
 
 class Revision(BaseModel):
@@ -266,6 +289,7 @@ __all__ = [
     "PaddleServiceStatus",
     "PinnedModel",
     "Progress",
+    "ProgressMarks",
     "Revision",
     "ServedModel",
     "ServiceModel",
