@@ -1,0 +1,1 @@
+"""From a decoded spec to Kubernetes objects. Pure: equal input gives equal objects."""
