@@ -15,7 +15,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m hack.cluster", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("binaries", help="build the programs into the cache folder")
-    build.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(binaries.PROGRAMS)}; default: all")
+    build.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(binaries.PROGRAMS)}; default: all"
+    )
     commands.add_parser("up", help="bring the cluster up, or verify and repair it")
     commands.add_parser("down", help="take the cluster down and leave nothing but the cache")
     commands.add_parser("status", help="say what runs; exit 1 unless all is well")

