@@ -48,6 +48,9 @@ class Ageing:
     share: int = 8
 
 
+DEFAULT_AGEING = Ageing()
+
+
 class QueueMetrics(Protocol):
     """What the queue reports; only of keys that are ready, never of delayed ones."""
 
@@ -124,7 +127,7 @@ class WorkQueue(Generic[K]):
         clock: Clock = SYSTEM_CLOCK,
         limiter: RateLimiter[K] | None = None,
         metrics: QueueMetrics | None = None,
-        ageing: Ageing | None = Ageing(),
+        ageing: Ageing | None = DEFAULT_AGEING,
     ) -> None:
         self._clock = clock
         self._now = clock.monotonic
