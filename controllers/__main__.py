@@ -1,5 +1,7 @@
 """`python -m controllers`: flags -> manager -> controllers -> run."""
 
+from __future__ import annotations
+
 import argparse
 import asyncio
 import os
@@ -19,7 +21,7 @@ from .paddleservice import reconciler as paddleservice
 
 
 def parser() -> argparse.ArgumentParser:
-    """Every flag, its default and what it is for; the environment's PADDLE_* names are the images' defaults."""
+    """Every flag, its default and what it is for; PADDLE_* in the environment are defaults."""
     flags = argparse.ArgumentParser(prog="python -m controllers", description="The paddle-operator.")
     flags.add_argument(
         "--kubeconfig", default=None, help="unset: the pod's own service account, else ~/.kube/config"

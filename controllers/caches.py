@@ -1,5 +1,7 @@
 """What the operator keeps in memory: our kinds whole, the core kinds only where they carry our label."""
 
+from __future__ import annotations
+
 import controller_runtime as ctrl
 
 from .kinds import MANAGED_SELECTOR, PADDLE_MODEL, PADDLE_SERVICE

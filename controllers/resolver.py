@@ -5,6 +5,8 @@ the question when it is due; the model's key is enqueued when the answer is ther
 only. A restart asks again, which is cheap, and what was resolved is pinned in the model's status anyway.
 """
 
+from __future__ import annotations
+
 import asyncio
 import random
 from collections.abc import Awaitable, Callable

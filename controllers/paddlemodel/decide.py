@@ -24,10 +24,13 @@ MIRRORED = ("url", "download", "replicas", "display")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """One pass over one model. `service` is the PaddleService of its name, whoever made it."""
+    """One pass over one model; `spec` is None when it cannot be read (`invalid` says why).
+
+    `service` is the PaddleService of its name, whoever made it.
+    """
 
     model: ctrl.Object
-    spec: PaddleModelSpec
+    spec: PaddleModelSpec | None
     wanted: Wanted | None
     outcome: Outcome | None
     invalid: str = ""
@@ -80,7 +83,7 @@ def decide(observed: Observed, options: Options, now: datetime) -> Decision:
     changed = model.generation != (previous.get("observedGeneration") or 0)
     progress = _progress_time(previous, changed or findings.newly_resolved, now)
     limit = progress + timedelta(seconds=_deadline_seconds(spec))
-    enabled = spec.serving is None or spec.serving.enabled is not False
+    enabled = _enabled(spec)
     facts = Facts(
         changed=changed,
         refused=findings.refused is not None,
@@ -133,7 +136,7 @@ def decide_deleting(observed: Observed, now: datetime) -> dict[str, object]:
 def _find(observed: Observed, options: Options, now: datetime) -> _Findings:
     model, spec, wanted = observed.model, observed.spec, observed.wanted
     findings = _Findings()
-    if observed.invalid or wanted is None:
+    if spec is None or wanted is None:
         findings.refused = _Trouble(
             reason=Reason.InvalidSpec, message=observed.invalid or "the spec names no source"
         )
@@ -158,8 +161,7 @@ def _find(observed: Observed, options: Options, now: datetime) -> _Findings:
     refusal = artifacts_.incompatible(spec, findings.artifact, options)
     if refusal:
         findings.refused = _Trouble(reason=refusal[0], message=refusal[1])
-    enabled = spec.serving is None or spec.serving.enabled is not False
-    if not enabled:
+    if not _enabled(spec):
         return findings
     service = observed.service
     if service is not None and not _owned(observed):
@@ -208,9 +210,12 @@ def _content_digest(service_status: Mapping[str, object]) -> str:
     return ""
 
 
-def _deadline_seconds(spec: PaddleModelSpec) -> float:
-    serving = spec.serving
-    return float((serving.progress_deadline_seconds if serving else None) or 600)
+def _enabled(spec: PaddleModelSpec | None) -> bool:
+    return spec is None or spec.serving.enabled is not False
+
+
+def _deadline_seconds(spec: PaddleModelSpec | None) -> float:
+    return float((spec.serving.progress_deadline_seconds if spec else None) or 600)
 
 
 def _progress_time(previous: Mapping[str, object], restart: bool, now: datetime) -> datetime:

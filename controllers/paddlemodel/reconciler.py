@@ -1,5 +1,7 @@
 """PaddleModel: observe, decide, act."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime

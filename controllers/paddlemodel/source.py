@@ -1,5 +1,7 @@
 """From a PaddleModel's spec to where its files are and who may read them. Pure but for the Secret reads."""
 
+from __future__ import annotations
+
 import base64
 import hashlib
 import json
