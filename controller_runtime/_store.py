@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
+
+import structlog
 
 from ._objects import Key, Kind, Object
 from ._selectors import Selector, compile_selector
 from ._wire import Entry, StoredObject
 from .errors import NotCached
 
-log = logging.getLogger(__name__)
+_log = structlog.get_logger("controller_runtime.store")
 
 IndexFunction: TypeAlias = Callable[[Object], Iterable[str]]
 """The values an object is found under. Must depend on nothing but the object."""
@@ -156,7 +157,7 @@ class Store:
         try:
             values = tuple(dict.fromkeys(function(StoredObject(entry, self.kind))))
         except Exception:
-            log.exception("%s %s: index function %r failed", self.kind, key, name)
+            _log.exception("index function failed", index=name, kind=str(self.kind), object=str(key))
             return
         if values:
             self._values[name][key] = values

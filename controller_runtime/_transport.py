@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random as _random
 import socket
 import ssl as ssl_module
@@ -12,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 import aiohttp
+import structlog
 from yarl import URL
 
 from ._clock import SYSTEM_CLOCK, Clock
@@ -19,7 +19,7 @@ from ._config import Config
 from ._metrics_api import Metrics, NoMetrics
 from .errors import ApiError, RequestTimeout, TransportError, error_from_response
 
-log = logging.getLogger(__name__)
+_log = structlog.get_logger("controller_runtime.transport")
 
 VERSION = "0.1.0"
 MAX_TRIES = 10
@@ -237,7 +237,7 @@ class Transport:
         for text in texts:
             if text not in self._warned and len(self._warned) < 1000:
                 self._warned.add(text)
-                log.warning("API server warning: %s", text)
+                _log.warning("the API server warns", warning=text)
 
 
 class _Body:

@@ -192,9 +192,7 @@ class StoredObject(Object):
         if raw is None:
             raw = self._raw = orjson.loads(self._entry.data)
             kind = self._kind
-            if (
-                kind is not None and raw.get("kind") != kind.kind
-            ):  # absent in lists, generic in partial metadata
+            if kind is not None and raw.get("kind") != kind.kind:  # lists omit it, metadata is generic
                 raw["apiVersion"], raw["kind"] = kind.api_version, kind.kind
         return raw
 
