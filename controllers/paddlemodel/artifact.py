@@ -82,7 +82,7 @@ def incompatible(
 ) -> tuple[Reason, str] | None:
     """Why the runtime can never serve this model, or None. Checked before there is a pod."""
     serving = spec.serving
-    own_image = serving.runtime.image if serving and serving.runtime else None
+    own_image = serving.runtime.image if serving.runtime else None
     declared = spec.compatibility
     version = Version(options.runtime_version)
     if declared and declared.runtime and not own_image and version not in SpecifierSet(declared.runtime):
@@ -91,8 +91,8 @@ def incompatible(
             "set serving.runtime.image to an image with a version in that range"
         )
     if declared and declared.hardware:
-        needed = "gpu" if serving and serving.gpu else "cpu"
-        allowed = [str(getattr(item, "value", item)) for item in declared.hardware]
+        needed = "gpu" if serving.gpu else "cpu"
+        allowed = [str(item) for item in declared.hardware]
         if needed not in allowed:
             remedy = "set serving.gpu" if needed == "cpu" else "remove serving.gpu"
             return Reason.Incompatible, (

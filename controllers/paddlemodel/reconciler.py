@@ -77,9 +77,8 @@ class PaddleModelReconciler:
             question = wanted(spec, self._options)
         except (ValidationError, ArtifactError) as error:
             message = _first_line(error)
-            spec = PaddleModelSpec.model_construct(version="", framework="paddle", serving=None)
             refused = Observed(
-                model=model, spec=spec, wanted=None, outcome=None, invalid=message, service=service
+                model=model, spec=None, wanted=None, outcome=None, invalid=message, service=service
             )
             return refused, None
         outcome, wait = self._ask(model, question)
@@ -141,8 +140,7 @@ class PaddleModelReconciler:
         if not users:
             await ctrl.remove_finalizer(self._client, model, FINALIZER)
             return ctrl.Result()
-        spec = PaddleModelSpec.model_construct(version="", framework="paddle", serving=None)
-        observed = Observed(model=model, spec=spec, wanted=None, outcome=None, users=users)
+        observed = Observed(model=model, spec=None, wanted=None, outcome=None, users=users)
         status = decide_deleting(observed, self._now())
         if status != model.status:
             await self._client.apply_status(

@@ -64,10 +64,10 @@ def wanted(spec: PaddleModelSpec, options: Options) -> Wanted:
     return Wanted(source, spec.version, checksum, secret, ca_secret)
 
 
-async def read_credentials(reader: ctrl.Client, namespace: str, wanted: Wanted) -> Credentials | None:
+async def read_credentials(reader: ctrl.Client, namespace: str, wanted: Wanted) -> Credentials:
     """The credentials from the Secrets of the model's own namespace, read live and kept nowhere.
 
-    None when no Secret is named. Raises ArtifactError with SecretNotFound or SecretInvalid.
+    Anonymous when no Secret is named. Raises ArtifactError with SecretNotFound or SecretInvalid.
     """
     ca_pem = ""
     if wanted.ca_secret:
@@ -79,7 +79,7 @@ async def read_credentials(reader: ctrl.Client, namespace: str, wanted: Wanted) 
             )
         ca_pem = data["ca.crt"]
     if not wanted.secret:
-        return Credentials(ca_pem=ca_pem) if ca_pem else None
+        return Credentials(ca_pem=ca_pem)
     data = await _secret(reader, namespace, wanted.secret)
     return Credentials.from_mapping(data, where=f"Secret {namespace}/{wanted.secret}", ca_pem=ca_pem)
 
