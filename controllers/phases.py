@@ -154,9 +154,13 @@ def parse(value: object) -> Phase:
         return Phase.New
 
 
-def rows() -> list[tuple[str, str, str, str, str]]:
-    """The table as (phase, event, guard, action, next phase), for the documentation."""
-    return [
-        (before or '""', event, GUARDS[event], action, after)
-        for (before, event), (action, after) in TABLE.items()
-    ]
+def markdown() -> str:
+    """`TABLE` as the documentation shows it: phases that an event treats alike share a row."""
+    lines = ["| event | guard | from | action | to |", "|---|---|---|---|---|"]
+    for event in Event:
+        alike: dict[tuple[Action, Phase], list[str]] = {}
+        for phase in Phase:
+            alike.setdefault(TABLE[phase, event], []).append(phase or '""')
+        for (action, after), phases in alike.items():
+            lines.append(f"| {event} | {GUARDS[event]} | {', '.join(phases)} | {action} | {after} |")
+    return "\n".join(lines)

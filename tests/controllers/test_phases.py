@@ -1,9 +1,11 @@
 """The phase machine: every fact from every phase, by the thousand."""
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controllers.phases import TABLE, Action, Event, Facts, Phase, classify, parse, rows, walk
+from controllers.phases import TABLE, Action, Event, Facts, Phase, classify, markdown, parse, walk
 
 facts = st.builds(
     Facts,
@@ -80,6 +82,7 @@ def test_parse_forgives_words_of_another_version() -> None:
     assert parse("Upgrading") is Phase.New
 
 
-def test_rows_are_printable() -> None:
-    assert len(rows()) == len(TABLE)
-    assert all(all(row) for row in rows())
+def test_the_documentation_shows_the_same_table() -> None:
+    text = (Path(__file__).parents[2] / "docs/architecture.md").read_text()
+    shown = text.split("<!-- phases:begin -->")[1].split("<!-- phases:end -->")[0]
+    assert shown.strip() == markdown()
