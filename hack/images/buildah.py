@@ -1,0 +1,169 @@
+"""buildah and skopeo with a storage of our own: nothing here touches a container engine of this machine."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+DEBIAN_PACKAGES = ("buildah", "skopeo", "mmdebstrap")
+
+
+class BuildError(Exception):
+    """A build step failed; the text is one line for a person."""
+
+
+def cache() -> Path:
+    """The folder of everything that image builds keep."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "paddle-operator" / "images"
+
+
+def ensure_tools() -> None:
+    """Installs the Debian packages that are missing, when root; else says which."""
+    missing = [name for name in DEBIAN_PACKAGES if shutil.which(name) is None]
+    if not missing:
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise BuildError(f"building images needs {', '.join(missing)}: install these Debian packages as root")
+    print(f"images: installing the Debian packages {', '.join(missing)}", flush=True)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    apt = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]
+    run([*apt, "update"], environment=environment)
+    run([*apt, "install", "-y", "--no-install-recommends", *missing], environment=environment)
+
+
+def run(
+    command: Sequence[str], *, environment: Mapping[str, str] | None = None, timeout: float = 1800.0
+) -> str:
+    """Runs a command; its output goes to the build log, and its end to the error when it fails."""
+    log = cache() / "build.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as sink:
+        sink.write(f"\n$ {' '.join(command)}\n".encode())
+        sink.flush()
+        start = sink.tell()
+        try:
+            result = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=sink, env=environment, timeout=timeout, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise BuildError(f"{command[0]} did not end within {timeout:.0f} s; see {log}") from None
+        sink.write(result.stdout)
+    if result.returncode != 0:
+        with log.open("rb") as source:
+            source.seek(start)
+            lines = source.read().decode(errors="replace").strip().splitlines()
+        print("\n".join(lines[-25:]), file=sys.stderr)
+        raise BuildError(f"{' '.join(command[:2])} failed with exit code {result.returncode}; see {log}")
+    return result.stdout.decode(errors="replace")
+
+
+class Store:
+    """An image storage in the cache folder, and an OCI layout of the finished images beside it.
+
+    The layout holds every layer once, uncompressed: a layer that is there is never written again.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or cache()
+        self.root = self.folder / "storage"
+        self.run_root = self.folder / "run"
+        self.layout = self.folder / "oci"
+
+    def _buildah(self, *arguments: str) -> str:
+        storage = ["--root", str(self.root), "--runroot", str(self.run_root), "--storage-driver", "overlay"]
+        environment = {**os.environ, "STORAGE_DRIVER": "overlay", "TMPDIR": str(self.temporary())}
+        return run(["buildah", *storage, *arguments], environment=environment)
+
+    def temporary(self) -> Path:
+        folder = self.folder / "tmp"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def exists(self, image: str) -> bool:
+        try:
+            listed = json.loads(self._buildah("images", "--json") or "[]") or []
+        except BuildError:
+            return False
+        return any(image in (entry.get("names") or []) for entry in listed)
+
+    def build(
+        self,
+        *,
+        dockerfile: Path,
+        context: Path,
+        tags: Sequence[str],
+        target: str = "",
+        arguments: Mapping[str, str] | None = None,
+        stages: Mapping[str, str] | None = None,
+        layers: bool = False,
+    ) -> None:
+        """Builds one target. `stages` replaces stages by finished images; `layers` keeps each step's layer.
+
+        The machine's certificates are mounted for the build only, so that nothing of it gets into a layer;
+        times in layers are 0, so that equal content has an equal digest.
+        """
+        command = ["build", "--isolation", "chroot", "--format", "oci", "--timestamp", "0"]
+        command += [f"--layers={'true' if layers else 'false'}"]
+        command += ["--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"]
+        command += ["-f", str(dockerfile)]
+        for name, value in (arguments or {}).items():
+            command += ["--build-arg", f"{name}={value}"]
+        for name, image in (stages or {}).items():
+            command += ["--build-context", f"{name}=container-image://{image}"]
+        if target:
+            command += ["--target", target]
+        for tag in tags:
+            command += ["-t", tag]
+        self._buildah(*command, str(context))
+
+    def publish(self, image: str) -> str:
+        """Copies an image into the OCI layout under its own name; returns its manifest's digest."""
+        source = f"containers-storage:[overlay@{self.root}+{self.run_root}]{image}"
+        self.layout.mkdir(parents=True, exist_ok=True)
+        run(
+            [
+                "skopeo",
+                "--insecure-policy",
+                "copy",
+                "--quiet",
+                "--dest-oci-accept-uncompressed-layers",
+                source,
+                f"oci:{self.layout}:{image}",
+            ]
+        )
+        self.sweep()
+        return str(self.descriptor(image)["digest"])
+
+    def descriptor(self, image: str) -> dict[str, object]:
+        """The manifest descriptor of a published image."""
+        index = json.loads((self.layout / "index.json").read_text())
+        for entry in index["manifests"]:
+            if entry.get("annotations", {}).get("org.opencontainers.image.ref.name") == image:
+                return {"mediaType": entry["mediaType"], "digest": entry["digest"], "size": entry["size"]}
+        raise KeyError(image)
+
+    def blob(self, digest: str) -> Path:
+        algorithm, _, value = digest.partition(":")
+        return self.layout / "blobs" / algorithm / value
+
+    def blobs(self, digest: str) -> list[str]:
+        """The digests of everything that a published image consists of, the manifest first."""
+        manifest = json.loads(self.blob(digest).read_text())
+        return [digest, manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
+
+    def sweep(self) -> None:
+        """Removes what no image of the layout refers to."""
+        index = json.loads((self.layout / "index.json").read_text())
+        wanted = {blob for entry in index["manifests"] for blob in self.blobs(entry["digest"])}
+        for path in (self.layout / "blobs" / "sha256").iterdir():
+            if f"sha256:{path.name}" not in wanted:
+                path.unlink()
+
+    def prune(self) -> None:
+        """Removes half-built containers, and images without a name (kept steps of earlier builds)."""
+        self._buildah("rm", "--all")
+        self._buildah("rmi", "--prune", "--force")
