@@ -231,19 +231,24 @@ class Cache:
         return sorted(found, key=lambda statistics: -statistics.size)
 
     def covering(self, kind: Kind, key: Key, labels: Mapping[str, str] | None) -> Sequence[SharedInformer]:
-        """The informers that will hear of a write to this object: their namespace and labels include it.
+        """The informers that will hear of a write to this object.
 
-        With unknown `labels` (None) those with a label selector are left out, as are those with a field
-        selector, which only the server can evaluate.
+        Those that hold it already, and those whose namespace and labels include it. With unknown `labels`
+        (None), or where a field selector decides, only the former: nothing would come for the others.
         """
         found: list[SharedInformer] = []
         for metadata_only in (False, True):
             entry = self._watched.get((kind, metadata_only))
-            if entry is None or entry.fields:
+            if entry is None:
                 continue
-            if entry.labels is not None and (labels is None or not entry.labels(labels)):
-                continue
-            found.extend(part for part in entry.parts if part.namespace in ("", key.namespace))
+            included = labels is not None and not entry.fields
+            if included and entry.labels is not None:
+                included = entry.labels(labels or {})
+            found.extend(
+                part
+                for part in entry.parts
+                if part.namespace in ("", key.namespace) and (included or key in part.store)
+            )
         return found
 
     def _parts(self) -> Iterable[SharedInformer]:

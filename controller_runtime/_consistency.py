@@ -7,8 +7,7 @@ this one key, until the watch has brought the written version (KEP-5647 does the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -52,47 +51,54 @@ class WriteLog:
         """Note a deletion that took effect at once; with uid "" any later object under the name will do."""
         self._writes[kind, key] = Write(kind, key, uid, -1, None)
 
-    async def settle(self, cache: Cache, *, timeout: float = 5.0, clock: Clock = SYSTEM_CLOCK) -> bool:
-        """Wait until `cache` has caught up with every write that it will hear of.
-
-        Costs nothing when it already has. False after `timeout` seconds: go on regardless, events will come.
-        """
-        if not self._writes:
-            return True
-        behind = [
-            (informer, write)
-            for write in self._writes.values()
-            for informer in cache.covering(write.kind, write.key, write.labels)
-            if not _has_seen(informer, write)
-        ]
-        if not behind:
-            return True
-        try:
-            async with deadline(clock, timeout):
-                for informer, write in behind:
-                    await _until_seen(informer, write)
-        except TimeoutError:
-            return False
-        return True
+    def __iter__(self) -> Iterator[Write]:
+        return iter(self._writes.values())
 
 
 _current: ContextVar[WriteLog | None] = ContextVar("controller_runtime_writes", default=None)
 
 
-@contextmanager
-def recording() -> Iterator[WriteLog]:
-    """Collect the writes made inside, by this task and by tasks started in it."""
-    log = WriteLog()
-    token = _current.set(log)
-    try:
-        yield log
-    finally:
-        _current.reset(token)
-
-
 def current_log() -> WriteLog | None:
     """The log that the running reconcile's writes belong to; None outside of any."""
     return _current.get()
+
+
+class CacheBarrier:
+    """The `WriteBarrier` of a client and a cache: what was written since `begin` must come back by the watch.
+
+    Waits at most `timeout` seconds; then the key goes on with what the cache has, as events will come anyway.
+    """
+
+    def __init__(self, cache: Cache, *, timeout: float = 5.0, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._cache = cache
+        self._timeout = timeout
+        self._clock = clock
+
+    def begin(self) -> None:
+        """Collect the writes of this task, and of the tasks it starts, from here on."""
+        _current.set(WriteLog())
+
+    def pending(self) -> Awaitable[bool] | None:
+        """None when the cache has seen everything; else an awaitable that says whether it has, in time."""
+        log = _current.get()
+        if not log:
+            return None
+        behind = [
+            (informer, write)
+            for write in log
+            for informer in self._cache.covering(write.kind, write.key, write.labels)
+            if not _has_seen(informer, write)
+        ]
+        return self._settle(behind) if behind else None
+
+    async def _settle(self, behind: Sequence[tuple[SharedInformer, Write]]) -> bool:
+        try:
+            async with deadline(self._clock, self._timeout):
+                for informer, write in behind:
+                    await _until_seen(informer, write)
+        except TimeoutError:
+            return False
+        return True
 
 
 def _has_seen(informer: SharedInformer, write: Write) -> bool:

@@ -187,6 +187,10 @@ class Object:
         return f"<{self.kind.kind or 'Object'} {self.key} resourceVersion={self.resource_version or '?'}>"
 
 
+Objects: TypeAlias = list[Object]
+"""What a list returns; the name exists because classes with a method `list` cannot say `list[Object]`."""
+
+
 def owner_reference(owner: Object, *, controller: bool = True, block: bool = True) -> JSON:
     """The entry for a child's metadata.ownerReferences.
 
