@@ -54,8 +54,6 @@ class ProgressMarks(BaseModel):
     """Most stages (pull, load, warm-up) passed, of all pods."""
     bytes: int | None = None
     """Most bytes downloaded, by all pods."""
-    gone: int | None = None
-    """Most pods of older revisions removed."""
 
 
 class ServedModel(BaseModel):

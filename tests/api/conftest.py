@@ -1,0 +1,29 @@
+"""Fixtures of the CRD tests."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .objects import ROOT
+from .server import Api, Environment, Kubectl
+
+
+@pytest.fixture
+def api(apiserver: Environment, namespace: str) -> Api:
+    return Api(apiserver.client(), namespace)
+
+
+@pytest.fixture
+def kubectl(apiserver: Environment, namespace: str, tmp_path: Path) -> Kubectl:
+    config = tmp_path / "kubeconfig"
+    apiserver.kubeconfig(config)
+
+    def run(*arguments: str, input: str | None = None) -> str:
+        command = [ROOT / ".venv/bin/kubectl", "--kubeconfig", config, "--namespace", namespace, *arguments]
+        done = subprocess.run(command, input=input, capture_output=True, text=True, timeout=60, check=True)
+        return done.stdout
+
+    return run
