@@ -16,7 +16,7 @@ from ._informers import MultiInformer
 from ._kinds import BUILT_IN
 from ._listwatch import HTTPListWatch
 from ._metrics_api import Metrics, NoMetrics
-from ._objects import Key, Kind, Object
+from ._objects import Key, Kind, Object, Objects
 from ._reflector_api import ReflectorOptions
 from ._selectors import Matcher, Selector, compile_selector
 from ._store import IndexFunction
@@ -173,7 +173,7 @@ class Cache:
         index: tuple[str, str] | None = None,
         metadata_only: bool = False,
         timeout: float = 30.0,
-    ) -> Sequence[Object]:
+    ) -> Objects:
         """Private copies of all that match. Waits and raises as `get`, NotCached also for an unknown
         index.
         """

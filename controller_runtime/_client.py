@@ -14,7 +14,7 @@ from ._config import Config
 from ._consistency import current_log
 from ._mapper import Mapper
 from ._metrics_api import Metrics
-from ._objects import JSON, Key, Kind, Object
+from ._objects import JSON, Key, Kind, Object, Objects
 from ._selectors import Selector, selector_text
 from ._transport import Transport
 from .errors import NotCached, NotFound
@@ -55,9 +55,7 @@ class Client:
         mapper: Mapper | None = None,
     ) -> None:
         if not field_manager:
-            raise ValueError(
-                "field_manager is empty: server-side apply needs a name of at most 128 characters"
-            )
+            raise ValueError("field_manager is empty; give a name of at most 128 characters")
         self.field_manager = field_manager
         self.cache = cache
         self.mapper = mapper or Mapper(lambda path: transport.request("GET", path))
@@ -290,12 +288,12 @@ class Client:
         namespace: str | None = None,
         labels: Selector = None,
         fields: str | None = None,
-    ) -> list[Object]:
+    ) -> Objects:
         """The newest state of all that match, page by page; all namespaces unless one is named."""
         path = kind.path(namespace or "")
         selectors = {"labelSelector": selector_text(labels), "fieldSelector": fields or ""}
         parameters = {"limit": str(_PAGE)} | {name: value for name, value in selectors.items() if value}
-        found: list[Object] = []
+        found: Objects = []
         while True:
             body = await self._transport.request(
                 "GET", path, query=urlencode(parameters), timeout=self._timeout
@@ -317,7 +315,7 @@ class Client:
         namespace: str | None = None,
         labels: Selector = None,
         index: tuple[str, str] | None = None,
-    ) -> Sequence[Object]:
+    ) -> Objects:
         """All that match; from the cache for a cached kind. `index` (name, value) needs one: else
         NotCached.
         """
@@ -326,9 +324,7 @@ class Client:
                 kind, namespace=namespace, labels=labels, index=index, timeout=self._timeout
             )
         if index is not None:
-            raise NotCached(
-                f"{kind}: index {index[0]!r} needs a cached kind; call cache.watch() with indexes="
-            )
+            raise NotCached(f"{kind}: index {index[0]!r} needs a cached kind; call cache.watch(indexes=)")
         return await self.list_live(kind, namespace=namespace, labels=labels)
 
 

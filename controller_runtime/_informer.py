@@ -13,7 +13,7 @@ import structlog
 from ._clock import SYSTEM_CLOCK, Clock, deadline
 from ._informer_api import Handler, Registration
 from ._metrics_api import WatchMetrics
-from ._objects import Key, Kind, Object
+from ._objects import Key, Kind, Object, Objects
 from ._reflector import Reflector
 from ._reflector_api import ListWatch, ReflectorOptions
 from ._selectors import Selector
@@ -132,7 +132,7 @@ class SharedInformer:
 
     def list(
         self, *, namespace: str | None = None, labels: Selector = None, index: tuple[str, str] | None = None
-    ) -> Sequence[Object]:
+    ) -> Objects:
         return self.store.list(namespace=namespace, labels=labels, index=index)
 
     async def run(self) -> NoReturn:

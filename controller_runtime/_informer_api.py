@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
-from ._objects import Key, Kind, Object
+from ._objects import Key, Kind, Object, Objects
 
 
 class Handler(Protocol):
@@ -89,7 +89,7 @@ class Informer(Protocol):
         namespace: str | None = None,
         labels: Mapping[str, str] | str | None = None,
         index: tuple[str, str] | None = None,
-    ) -> Sequence[Object]:
+    ) -> Objects:
         """Private copies of what matches all conditions. Raises NotCached for an index it does not keep."""
         ...
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ._informer import SharedInformer, version_number
 from ._informer_api import Handler, Registration
-from ._objects import Key, Kind, Object
+from ._objects import Key, Kind, Object, Objects
 from ._selectors import Selector
 
 
@@ -55,7 +55,7 @@ class MultiInformer:
         namespace: str | None = None,
         labels: Selector = None,
         index: tuple[str, str] | None = None,
-    ) -> Sequence[Object]:
+    ) -> Objects:
         if namespace is not None:
             part = self._by_namespace.get(namespace)
             return [] if part is None else part.list(namespace=namespace, labels=labels, index=index)

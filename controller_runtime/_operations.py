@@ -40,6 +40,4 @@ async def create_or_update(
 def _mutate(mutate: Callable[[JSON], None], raw: JSON, key: Key) -> None:
     mutate(raw)
     if Object(raw).key != key:
-        raise ValueError(
-            f"mutate changed the key from {key} to {Object(raw).key}; name and namespace must stay"
-        )
+        raise ValueError(f"mutate made {Object(raw).key} of {key}; name and namespace must stay")
