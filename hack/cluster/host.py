@@ -1,7 +1,7 @@
 """What a node changes on its host, and the way back.
 
-Everything is written down in ``RUN/host.json`` before it is changed, and only the first time, so that a cluster
-that was killed and repaired still restores what was there before it. A reboot forgets both.
+Everything is written down in ``RUN/host.json`` before it is changed, and only the first time, so that a
+cluster that was killed and repaired still restores what was there before it. A reboot forgets both.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ SYSCTLS = (
     "kernel/keys/root_maxkeys",
     "kernel/keys/root_maxbytes",
 )
-# Folders that containers' programs insist on. Inside the node's mount namespace each shows a folder of ours; the
-# host only sees an empty one, and it goes again at `down`.
+# Folders that containers' programs insist on. Inside the node's mount namespace each shows a folder of ours;
+# the host only sees an empty one, and it goes again at `down`.
 PRIVATE = {
     "/var/lib/kubelet": paths.NODE / "kubelet",
     "/run/containerd": paths.RUN / "shims",
@@ -123,7 +123,7 @@ def _hierarchies() -> list[Path]:
 def make_cgroups() -> list[Path]:
     """Make the pods' root cgroup everywhere, and return the cgroups that our own daemons are born in.
 
-    One hierarchy is enough to find daemons again, and in the others they keep the limits of whoever started them.
+    One hierarchy is enough to find daemons again; in the others they keep the limits of who started them.
     """
     mounted = _hierarchies()
     for hierarchy in mounted:
@@ -166,7 +166,7 @@ def processes_in_cgroups(*, pods_only: bool = False) -> list[int]:
 
 
 def remove_cgroups(*, timeout: float = 5.0) -> None:
-    """Remove our cgroups; they must hold no process. The kernel may need a moment after the last one ended."""
+    """Remove our cgroups, which must hold no process. After the last one the kernel may need a moment."""
     deadline = time.monotonic() + timeout
     while groups := _ours():
         for group in groups:

@@ -32,7 +32,7 @@ def architecture() -> str:
 def write_archive(
     target: Path, *, reference: str, files: Mapping[str, Path], entrypoint: Sequence[str], user: str = "65532"
 ) -> None:
-    """Write a docker-archive of one layer that holds ``files`` (path in the image -> file here), atomically."""
+    """Write a docker-archive of one layer with ``files`` (path in the image -> file here), atomically."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         for name, path in sorted(files.items()):

@@ -26,10 +26,11 @@ def parse(saved: str) -> dict[str, dict[str, str]]:
 
 
 def cleaning_script(saved: str, *, network: str = paths.CNI_NETWORK) -> str:
-    """The iptables-restore script (for --noflush) that removes a node's chains and the rules that jump to them.
+    """The iptables-restore script (for --noflush) that removes a node's chains and what jumps to them.
 
-    Kubernetes' chains are those named KUBE-*: there is one kubelet a host. Those of CNI plugins (CNI-*) are shared
-    with other users of CNI, so only chains that our network's rules mention are taken. Empty when there are none.
+    Kubernetes' chains are those named KUBE-*: there is one kubelet a host. Those of CNI plugins (CNI-*) are
+    shared with other users of CNI, so only chains that our network's rules mention are taken. Empty when
+    there are none.
     """
     script: list[str] = []
     for table, lines in _sections(saved).items():
@@ -64,7 +65,8 @@ def _jump(rule: str) -> str:
 
 
 def _cni_chains(lines: list[str], declared: list[str], network: str) -> set[str]:
-    mine, others = set(), set()
+    mine: set[str] = set()
+    others: set[str] = set()
     for line in lines:
         if not line.startswith("-A "):
             continue
@@ -72,8 +74,8 @@ def _cni_chains(lines: list[str], declared: list[str], network: str) -> set[str]
         for chain in {line.split()[1], _jump(line)}:
             if chain in declared and re.fullmatch(r"CNI-(?:DN-)?[0-9a-f]+", chain):
                 (mine if marked else others).add(chain)
-    # A per-pod chain's own rules carry no comment: one marked rule anywhere decides. The shared chains of host
-    # ports go only when no other network's chain is left for them.
+    # A per-pod chain's own rules carry no comment: one marked rule anywhere decides. The shared chains of
+    # host ports go only when no other network's chain is left for them.
     found = mine
     if not (others - mine):
         found |= {name for name in declared if name.startswith("CNI-HOSTPORT-")}
@@ -116,8 +118,8 @@ def _restore_chains(family: str, before: Mapping[str, Mapping[str, str]]) -> Non
                 _run([family, "-w", "-t", table, "-P", chain, old[chain]])
         rules = [line for line in _sections(saved).get(table, []) if line.startswith("-A ")]
         if not old and not rules and all(policy == "ACCEPT" for policy in chains.values()):
-            # nft variant: without a name this deletes empty built-in chains too. The legacy one just does nothing.
-            _run([family, "-w", "-t", table, "-X"])
+            # Empty tables show up in listings too. The legacy variant has no way to be rid of them.
+            _run(["nft", "delete", "table", {"iptables": "ip", "ip6tables": "ip6"}[family], table])
 
 
 def _save(family: str) -> str:

@@ -1,7 +1,7 @@
 """Brings the node up, takes it down, says how it is.
 
-`up` is idempotent: on a healthy cluster it only looks. On one that is not (killed hard, half started, left by a
-checkout that is gone) it ends everything that is left of it and starts again on the same data, so what was
+`up` is idempotent: on a healthy cluster it only looks. On one that is not (killed hard, half started, left by
+a checkout that is gone) it ends everything that is left of it and starts again on the same data, so what was
 deployed comes back. `down` ends everything and removes everything but the cache.
 """
 
@@ -196,7 +196,7 @@ def _start(plan: Plan | None, console: Console) -> None:
     control_plane, node = commands.control_plane(plan), commands.node(plan)
     starter.start(control_plane["etcd"])
     starter.start(control_plane["kube-apiserver"])
-    containerd = _start_containerd(starter, plan)
+    containerd = _start_containerd(starter)
     starter.wait("API server ready", "kube-apiserver", lambda: probe.api_ready(plan), timeout=120.0)
     began = time.time()
     for name in ("kube-controller-manager", "kube-scheduler"):
@@ -212,7 +212,7 @@ def _start(plan: Plan | None, console: Console) -> None:
     console.say(f"the cluster is up: KUBECONFIG={paths.KUBECONFIG}")
 
 
-def _start_containerd(starter: _Starter, plan: Plan) -> Process:
+def _start_containerd(starter: _Starter) -> Process:
     """Start containerd on its kept content, without the containers that a hard kill may have left in it."""
     command = ["containerd", "--config", str(paths.NODE / "containerd.toml")]
 
@@ -232,7 +232,6 @@ def _start_containerd(starter: _Starter, plan: Plan) -> Process:
         if not archive.exists() or archive.stat().st_mtime < program.stat().st_mtime:
             images.write_archive(archive, reference=reference, files={name: program}, entrypoint=[f"/{name}"])
         images.load_archive(archive, console=starter.console)
-    del plan
     return process
 
 
@@ -274,13 +273,19 @@ def _end_everything() -> None:
     processes.end(lambda: of("kubelet", "kube-proxy", "kube-controller-manager", "kube-scheduler"))
     processes.end(lambda: host.processes_in_cgroups(pods_only=True))
     if of("containerd"):
-        with contextlib.suppress(ClusterError):  # what is left in its list goes at the next start
-            if containers := images.ctr("containers", "list", "--quiet").split():
-                images.ctr("tasks", "delete", "--force", *containers)
-                images.ctr("containers", "delete", *containers)
+        _forget_containers()
         processes.end(lambda: of("containerd"), grace=3.0)
     left = processes.end(lambda: [*of(*COMPONENTS), *host.processes_in_cgroups()])
     if left:
         raise ClusterError(f"process {left[0]} cannot be ended (is its disk or network file system stuck?)")
     host.restore()
     host.remove_cgroups()
+
+
+def _forget_containers() -> None:
+    """Take the dead containers off containerd's list; whatever resists goes at the next start."""
+    with contextlib.suppress(ClusterError):
+        if containers := images.ctr("containers", "list", "--quiet").split():
+            with contextlib.suppress(ClusterError):  # it may have noticed their death itself
+                images.ctr("tasks", "delete", "--force", *containers)
+            images.ctr("containers", "delete", *containers)

@@ -17,6 +17,7 @@ NEEDED: Mapping[str, str] = {
     "ctr": "containerd",
     "runc": "runc",
     "iptables": "iptables",
+    "nft": "nftables",  # takes away the empty tables that iptables leaves
     "conntrack": "conntrack",
     "socat": "socat",  # port-forward of containerd 1.x
     "nsenter": "util-linux",

@@ -3,7 +3,7 @@
 Three places, and nothing outside them survives `down`:
 
 - ``CACHE``: the user's cache folder. Programs, images and the containerd content; kept for the next ``up``.
-- ``NODE`` and ``LOG`` under the checkout's ignored ``.local``: this cluster's data, keys, configuration, logs.
+- ``NODE`` and ``LOG`` under the checkout's ignored ``.local``: the cluster's data, keys, configuration, logs.
 - ``RUN``: sockets, and the record of what was changed on the host. Fixed, because a host has room for one
   node only, and volatile, because a reboot undoes those changes.
 """

@@ -1,4 +1,6 @@
-"""The cluster's certificates: one authority for it, one for the aggregation layer, all made in milliseconds (P-256).
+"""The cluster's certificates: one authority for it, one for the aggregation layer.
+
+P-256, so all of it is made in milliseconds.
 
 Keys live only under the node's folder (mode 0600) and go with it at `down`.
 """
@@ -22,7 +24,7 @@ LIFETIME = datetime.timedelta(days=365)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """Whom a certificate names: user and groups as Kubernetes reads them, and the names a server answers to."""
+    """Whom a certificate names: user and group as Kubernetes reads them, names that a server answers to."""
 
     common_name: str
     organization: str = ""

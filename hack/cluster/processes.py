@@ -95,7 +95,7 @@ def spawn(
     mounts_of: int | None = None,
     setup: str = "",
 ) -> Process:
-    """Start a daemon: a session of its own (it outlives make), output to ``log``, born in the cgroups ``groups``.
+    """Start a daemon in a session of its own (it outlives make), output to ``log``, born in the ``groups``.
 
     ``mounts_of`` joins the mount namespace of that pid. ``setup`` is shell that runs first, in a new mount
     namespace; with neither it sees the host's mounts.
