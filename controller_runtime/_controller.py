@@ -29,17 +29,15 @@ PROGRAMMING_ERRORS = (
 
 
 class WriteBarrier(Protocol):
-    """Read-your-own-writes: keeps a key from being reconciled before the cache has seen what the last
-    reconcile wrote. Kept by the client and the caches.
-    """
+    """Read-your-own-writes: holds a key back until the cache has seen what its last reconcile wrote."""
 
     def begin(self) -> None:
-        """Start collecting the writes of the current task and of the tasks it starts."""
+        """Collect the writes of the current task, and of the tasks it starts, from here on."""
         ...
 
     def pending(self) -> Awaitable[bool] | None:
-        """None when the caches have every write collected since `begin`; else wait for it, bounded, and say
-        whether they have.
+        """None when the caches have every write since `begin`; else waits for it, bounded, and says whether
+        they have.
         """
         ...
 
@@ -75,7 +73,8 @@ class Controller:
       TerminalError waits for the next event. `Result(requeue_after=s)` forgets the failures and looks again
       after s seconds; `Result()` forgets them.
     - Nothing a reconciler raises ends a worker, an `asyncio.CancelledError` of its own making included.
-    - No worker starts before the sources have delivered what existed at the start.
+    - No worker starts before the sources have delivered what existed at the start, and no key is taken up
+      again before the cache has seen what its last reconcile wrote (for as long as the barrier waits).
     """
 
     def __init__(
@@ -169,18 +168,18 @@ class Controller:
             finally:
                 metrics.seconds.observe(monotonic() - began)
                 metrics.active.dec()
-            settled = None if barrier is None or queue.is_shut_down else barrier.pending()
-            if settled is None:
+            behind = None if barrier is None or queue.is_shut_down else barrier.pending()
+            if behind is None:
                 queue.done(key)
             else:
                 # The worker goes on; only this key waits until the caches have what it wrote.
-                task = group.create_task(self._settle(key, settled), name=f"settle/{self.name}")
+                task = group.create_task(self._settle(key, behind), name=f"settle/{self.name}")
                 self._settling.add(task)
                 task.add_done_callback(self._settling.discard)
 
-    async def _settle(self, key: Key, settled: Awaitable[bool]) -> None:
+    async def _settle(self, key: Key, behind: Awaitable[bool]) -> None:
         try:
-            if not await settled:
+            if not await behind:
                 self._metrics.stale_waits.inc()
         except Exception:
             _log.exception("cannot tell whether the cache has caught up", controller=self.name)
@@ -188,12 +187,15 @@ class Controller:
             self.queue.done(key)
 
     async def _limited(self, request: Request) -> Result:
-        async with deadline(self._clock, self.options.reconciliation_timeout) as scope:
-            try:
+        limit = self.options.reconciliation_timeout
+        try:
+            async with deadline(self._clock, limit) as scope:
                 return await self._reconciler.reconcile(request)
-            finally:
-                if scope.expired():
-                    self._metrics.timeouts.inc()
+        except TimeoutError:
+            if not scope.expired():
+                raise  # the reconciler's own, not ours
+            self._metrics.timeouts.inc()
+            raise TimeoutError(f"cancelled after reconciliation_timeout={limit:g} s") from None
 
     def _succeeded(self, key: Key, priority: int, result: Result) -> None:
         if not isinstance(result, Result):

@@ -12,7 +12,7 @@ import socket
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import structlog
 
@@ -67,7 +67,7 @@ class EventApi(Protocol):
 
     async def create(self, raw: Object | JSON) -> Object: ...
     async def patch(
-        self, kind: Kind, key: Key, patch: JSON, *, type: str = "merge", subresource: str = ""
+        self, kind: Kind, key: Key, patch: JSON, *, type: Literal["merge"] = "merge"
     ) -> Object: ...
 
 

@@ -18,7 +18,7 @@ import structlog
 from ._clock import SYSTEM_CLOCK, Clock, deadline, rfc3339
 from ._kinds import LEASE
 from ._objects import JSON, Key, Kind, Object
-from .errors import AlreadyExists, ApiError, Conflict, ControllerRuntimeError, TransportError
+from .errors import AlreadyExists, ApiError, Conflict, ControllerRuntimeError, NotLeader, TransportError
 
 _log = structlog.get_logger("controller_runtime.leaderelection")
 
@@ -124,6 +124,13 @@ class Elector:
             and self._clock.monotonic() < self._renewed_at + self.options.renew_deadline
         )
 
+    def check(self) -> None:
+        """The fence as a client asks it: raises NotLeader when no write may go out."""
+        if not self.leads():
+            raise NotLeader(
+                f"lease {self.key} is not held by {self.options.identity}, or not renewed in time"
+            )
+
     def since_renewal(self) -> float | None:
         """Seconds since the last successful renewal was sent; None while not holding the lease."""
         if not self._held or self._renewed_at is None:
@@ -134,6 +141,11 @@ class Elector:
     def holder(self) -> str:
         """The identity last seen in the lease; "" for none."""
         return _spec(self._observed).get("holderIdentity") or ""
+
+    @property
+    def lease(self) -> Object | None:
+        """The Lease as last seen."""
+        return None if self._observed is None else Object(self._observed, LEASE)
 
     async def acquire(self) -> None:
         """Return once this process holds the lease; tries for ever, and survives every failing call."""
