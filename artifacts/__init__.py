@@ -16,10 +16,14 @@ from artifacts._config import (
     models_yaml,
     to_wire,
 )
+from artifacts._download import Stop, Stopped
 from artifacts._errors import ArtifactError, Reason
 from artifacts._manifest import File, Manifest, PinnedSource, digest_of, parse_checksum
 from artifacts._place import locate
 from artifacts._policy import EndpointPolicy
+from artifacts._progress import Progress
+from artifacts._pull import Pulled, PullOptions, pull, pull_model
+from artifacts._resolve import resolve
 from artifacts._source import PVC_MOUNT, Credentials, Source, parse_uri, s3_source
 
 __all__ = [
@@ -33,8 +37,13 @@ __all__ = [
     "Manifest",
     "ModelEntry",
     "PinnedSource",
+    "Progress",
+    "PullOptions",
+    "Pulled",
     "Reason",
     "Source",
+    "Stop",
+    "Stopped",
     "Tensor",
     "WarmUp",
     "digest_of",
@@ -43,6 +52,9 @@ __all__ = [
     "models_yaml",
     "parse_checksum",
     "parse_uri",
+    "pull",
+    "pull_model",
+    "resolve",
     "s3_source",
     "to_wire",
 ]

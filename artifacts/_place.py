@@ -26,8 +26,7 @@ class Placed:
     digest: str
     content_digest: str
     size: int
-    files: tuple[tuple[str, int, str], ...]  # (path, size, sha256), as unpacked
-    checked: tuple[tuple[str, int, str], ...] = ()  # what was verified, when that is not `files` (an archive)
+    files: tuple[tuple[str, int, str], ...]  # (path, size, sha256) below the folder, as unpacked
     boot: str = ""
 
 
@@ -53,7 +52,6 @@ def write_placed(where: Path, placed: Placed) -> None:
         "contentDigest": placed.content_digest,
         "size": placed.size,
         "files": [list(f) for f in placed.files],
-        "checked": [list(f) for f in placed.checked],
         "boot": placed.boot,
     }
     temporary = where / f"{RESERVED_NAME}.tmp"
@@ -71,7 +69,6 @@ def read_placed(where: Path) -> Placed | None:
             content_digest=str(raw["contentDigest"]),
             size=int(raw["size"]),
             files=tuple((str(p), int(s), str(h)) for p, s, h in raw["files"]),
-            checked=tuple((str(p), int(s), str(h)) for p, s, h in raw["checked"]),
             boot=str(raw["boot"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
