@@ -22,7 +22,12 @@ def kubectl(apiserver: Environment, namespace: str, tmp_path: Path) -> Kubectl:
     apiserver.kubeconfig(config)
 
     def run(*arguments: str, input: str | None = None) -> str:
-        command = [ROOT / ".venv/bin/kubectl", "--kubeconfig", config, "--namespace", namespace, *arguments]
+        command = [
+            str(ROOT / ".venv/bin/kubectl"),
+            f"--kubeconfig={config}",
+            f"--namespace={namespace}",
+            *arguments,
+        ]
         done = subprocess.run(command, input=input, capture_output=True, text=True, timeout=60, check=True)
         return done.stdout
 

@@ -6,7 +6,7 @@ from .objects import Tree, model, service
 
 LONG = "a" * 46
 
-BOTH = {"storage": {"bucket": "b", "key": "k"}}
+BOTH: Tree = {"storage": {"bucket": "b", "key": "k"}}
 MODELS_REFUSED = [
     (model(version="1.0"), 'spec.version must look like v1.2.3, but is "1.0"'),
     (model(version="v1.0"), 'spec.version must look like v1.2.3, but is "v1.0"'),
