@@ -1,0 +1,169 @@
+"""`python -P -m runtime serve --config models.yaml` or `--model name=path`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from artifacts import ArtifactError, load_config
+from runtime.errors import Reason
+from runtime.spec import Limits, ModelSpec, from_argument, from_desired
+
+_CONFIG = "/etc/paddle/models.yaml"
+_MIB = 1 << 20
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="runtime", description="The inference server.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    limits = Limits()
+    serve = commands.add_parser(
+        "serve", help="serve the models of models.yaml, or of --model", formatter_class=_Defaults
+    )
+    add = serve.add_argument
+    add("--config", type=Path, help=f"models.yaml (default {_CONFIG} unless --model is given)")
+    add("--models", type=Path, default=Path("/models"), help="where `artifacts pull` put the files")
+    add(
+        "--model", action="append", default=[], metavar="NAME=PATH", help="serve a folder or file; repeatable"
+    )
+    add("--engine", default="auto", help="auto, native, onednn or onnxruntime, for --model")
+    add("--workers", type=int, default=1, help="processes for each --model")
+    add("--threads", type=int, default=0, help="math threads of a worker, 0 = from the cgroup, for --model")
+    add("--http", default="0.0.0.0:8080", help="service address")
+    add("--admin", default="0.0.0.0:8081", help="address of /metrics and /progress")
+    add("--max-body", type=int, default=limits.body // _MIB, help="MiB of a request body")
+    add("--max-queue", type=int, default=limits.queue, help="requests that may wait for a model")
+    add("--arena", type=int, default=limits.arena // _MIB, help="MiB shared with each model's workers")
+    add(
+        "--request-timeout",
+        type=float,
+        default=limits.request,
+        help="seconds, the most a request may ask for",
+    )
+    add("--grace", type=float, default=limits.grace, help="seconds from SIGTERM to the end")
+    add(
+        "--drain-quiet",
+        type=float,
+        default=limits.drain_quiet,
+        help="seconds without a request that end draining",
+    )
+    add("--connection-life", type=float, default=limits.connection_life, help="seconds, +-20 %%")
+    add("--termination-log", type=Path, default=Path("/dev/termination-log"), help="file for the last word")
+    add("--log-level", default="info", help="debug, info, warning or error")
+    return parser
+
+
+class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        labels, specs = _specs(options)
+        limits = _limits(options)
+    except (ArtifactError, ValueError) as error:
+        return _refuse(str(error), options.termination_log)
+    # Before the web server is imported: the workers load their libraries on the other core meanwhile.
+    from runtime.logs import configure
+
+    try:
+        log = configure(options.log_level)
+    except ValueError as error:
+        return _refuse(str(error), options.termination_log)
+    from runtime.model import Model
+
+    total = sum(spec.workers for spec in specs)
+    models = [Model(spec, limits, total_workers=total, log=log) for spec in specs]
+    for model in models:
+        model.prestart()
+
+    import uvloop
+
+    from runtime.serve import Service, bind, stop_on_signals
+
+    try:
+        http, admin = bind(options.http), bind(options.admin)
+    except (OSError, ValueError) as error:
+        for model in models:
+            model.close()
+        return _refuse(str(error), options.termination_log)
+
+    async def run() -> None:
+        service = Service(
+            models,
+            limits,
+            log,
+            labels=labels,
+            http=http,
+            admin=admin,
+            termination_log=options.termination_log,
+        )
+        stop_on_signals(service)
+        await service.run()
+
+    uvloop.run(run())
+    for model in models:
+        model.close()
+    return 0
+
+
+def _specs(options: argparse.Namespace) -> tuple[dict[str, str], list[ModelSpec]]:
+    """Constant labels and models. Raises ArtifactError or ValueError with one line."""
+    environ = os.environ
+    if options.model and options.config is None:
+        labels = {
+            "paddle_namespace": environ.get("POD_NAMESPACE", ""),
+            "paddle_service": environ.get("PADDLE_SERVICE", ""),
+            "revision": environ.get("PADDLE_REVISION", ""),
+        }
+        specs = [
+            from_argument(argument, engine=options.engine, workers=options.workers, threads=options.threads)
+            for argument in options.model
+        ]
+        return labels, specs
+    desired = load_config(options.config or Path(_CONFIG))
+    labels = {
+        "paddle_namespace": environ.get("POD_NAMESPACE") or desired.namespace,
+        "paddle_service": environ.get("PADDLE_SERVICE") or desired.service,
+        "revision": environ.get("PADDLE_REVISION") or desired.revision,
+    }
+    return labels, from_desired(desired, options.models)
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    for name in ("max_body", "max_queue", "arena", "request_timeout", "workers"):
+        if getattr(options, name) <= 0:
+            raise ValueError(f"--{name.replace('_', '-')} {getattr(options, name)} must be above 0")
+    if options.max_body * 2 > options.arena:
+        raise ValueError(
+            f"--arena {options.arena} is too small for --max-body {options.max_body}; give at least twice as much"
+        )
+    return Limits(
+        body=options.max_body * _MIB,
+        queue=options.max_queue,
+        arena=options.arena * _MIB,
+        request=options.request_timeout,
+        grace=options.grace,
+        drain_quiet=options.drain_quiet,
+        connection_life=options.connection_life,
+    )
+
+
+def _refuse(message: str, termination_log: Path) -> int:
+    """A configuration that cannot be served at all: exit code 2, the reason on stderr and for the kubelet."""
+    from runtime.progress import write_termination
+
+    print(f"runtime: {message}", file=sys.stderr, flush=True)
+    write_termination(
+        {"result": "failed", "reason": Reason.LOAD_FAILED.value, "message": message, "models": []},
+        termination_log,
+    )
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

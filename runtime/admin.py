@@ -1,0 +1,48 @@
+"""The admin port: /metrics for Prometheus, /progress for the operator, /livez. Not part of any Service."""
+
+from __future__ import annotations
+
+import orjson
+from aiohttp import web
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+
+from runtime.connections import JSON, Server, error_body
+from runtime.metrics import RuntimeCollector
+from runtime.progress import progress
+from runtime.registry import Registry
+from runtime.spec import Limits
+
+
+class Admin:
+    """`labels` stand on every sample of ours, so that no relabelling is needed."""
+
+    def __init__(
+        self, registry: Registry, limits: Limits, *, labels: dict[str, str], service: Server
+    ) -> None:
+        self._registry = registry
+        self._revision = labels.get("revision", "")
+        self._metrics = CollectorRegistry(auto_describe=False)
+        self._metrics.register(RuntimeCollector(registry.all_metrics, labels, lambda: service.slow))
+        ProcessCollector(registry=self._metrics)
+        self.server = Server(self.handle, header=limits.header, idle=limits.idle, life=limits.connection_life)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.server.began(request)
+        if request.method not in ("GET", "HEAD"):
+            response = web.Response(
+                status=405, body=error_body(f"{request.method} is not allowed here"), content_type=JSON
+            )
+            response.headers["Allow"] = "GET"
+            return response
+        if request.path == "/metrics":
+            encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+            return web.Response(body=encode(self._metrics), headers={"Content-Type": content_type})
+        if request.path == "/progress":
+            body = orjson.dumps(progress(self._registry, self._revision))
+            return web.Response(body=body, content_type=JSON)
+        if request.path == "/livez":
+            return web.Response(body=b'{"live":true}', content_type=JSON)
+        return web.Response(
+            status=404, body=error_body("try /metrics, /progress or /livez"), content_type=JSON
+        )

@@ -1,0 +1,268 @@
+"""The service port: /predict, /v2 and health. Every answer that is no success is {"error": "..."}."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
+from uuid import uuid4
+
+import orjson
+from aiohttp import web
+
+from runtime.body import media_type, read_body
+from runtime.codec import predict, v2
+from runtime.codec.request import load_object
+from runtime.connections import JSON, Server, error_body
+from runtime.errors import RequestError
+from runtime.job import InputTensor, Result
+from runtime.logs import Logger
+from runtime.model import Model
+from runtime.registry import Registry
+from runtime.spec import Limits
+
+VERSION = "0.1.0"
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_SERVER = "paddle-runtime"
+
+
+class Exchange:
+    """One request while it is answered."""
+
+    __slots__ = ("id", "model", "request", "started")
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self.request = request
+        self.started = perf_counter()
+        given = request.headers.get("X-Request-Id", "")
+        self.id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+        self.model: Model | None = None
+
+
+Route = Callable[[Exchange], Awaitable[web.Response]]
+
+
+class Http:
+    """Routes and answers. `inflight` and `last_request` (the loop's time) are what draining watches."""
+
+    def __init__(self, registry: Registry, limits: Limits, log: Logger) -> None:
+        self._registry = registry
+        self._limits = limits
+        self._log = log
+        self.inflight = 0
+        self.last_request = 0.0
+        self.server = Server(self.handle, header=limits.header, idle=limits.idle, life=limits.connection_life)
+        self._exact: dict[str, tuple[str, Route]] = {
+            "/predict": ("POST", self._predict),
+            "/healthz": ("GET", self._ready),
+            "/livez": ("GET", self._live),
+            "/v2": ("GET", self._server_metadata),
+            "/v2/": ("GET", self._server_metadata),
+            "/v2/health/live": ("GET", self._live),
+            "/v2/health/ready": ("GET", self._ready),
+        }
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        now = asyncio.get_running_loop().time()
+        self.server.began(request)
+        exchange = Exchange(request)
+        method, route = self._route(request.path)
+        inference = method == "POST"
+        self.inflight += 1
+        if inference:
+            self.last_request = now
+        problem = ""
+        try:
+            if request.method != method and not (method == "GET" and request.method == "HEAD"):
+                raise RequestError(405, f"{request.method} is not allowed on {request.path}; use {method}")
+            response = await route(exchange)
+        except RequestError as error:
+            problem = error.message
+            response = self._error(error)
+            if error.status == 405:
+                response.headers["Allow"] = method
+        except Exception as error:
+            self._log.error("request handler failed", request_id=exchange.id, exc_info=error)
+            problem = "internal error"
+            response = self._error(RequestError(500, problem))
+        finally:
+            self.inflight -= 1
+        self._finish(exchange, response, now, inference, problem)
+        return response
+
+    def _finish(
+        self, exchange: Exchange, response: web.Response, now: float, inference: bool, problem: str
+    ) -> None:
+        headers = response.headers
+        headers["Server"] = _SERVER
+        headers["X-Request-Id"] = exchange.id
+        if self._registry.draining or self.server.expired(exchange.request, now):
+            response.force_close()
+        model = exchange.model
+        if model is not None and model.spec.version:
+            headers["X-Model-Version"] = model.spec.version
+        if not inference and response.status < 400:
+            return
+        seconds = perf_counter() - exchange.started
+        if inference:
+            metrics = model.metrics if model is not None else self._registry.unknown
+            metrics.answered(response.status, seconds)
+        elif response.status == 503:
+            return  # a probe's answer while loading is no event
+        values: dict[str, object] = {
+            "request_id": exchange.id,
+            "model": model.spec.name if model is not None else "",
+            "model_version": model.spec.version if model is not None else "",
+            "method": exchange.request.method,
+            "path": exchange.request.path,
+            "status": response.status,
+            "milliseconds": round(seconds * 1000, 3),
+        }
+        if problem:
+            values["error"] = problem
+        self._log.info("request", **values)
+
+    def _error(self, error: RequestError) -> web.Response:
+        response = web.Response(status=error.status, body=error_body(error.message), content_type=JSON)
+        if error.retry_after is not None:
+            response.headers["Retry-After"] = str(error.retry_after)
+        if error.status in (408, 411, 413, 415):
+            response.force_close()  # the rest of the body was not read
+        return response
+
+    def _route(self, path: str) -> tuple[str, Route]:
+        found = self._exact.get(path)
+        if found is not None:
+            return found
+        parts = path.split("/")
+        if parts[:3] != ["", "v2", "models"] or len(parts) < 4 or not parts[3]:
+            return ("GET", _not_found)
+        name, rest = parts[3], parts[4:]
+        version: str | None = None
+        if rest[:1] == ["versions"] and len(rest) >= 2:
+            version, rest = rest[1], rest[2:]
+        if rest == ["infer"]:
+            return ("POST", lambda exchange: self._infer(exchange, name, version))
+        if rest == ["ready"]:
+            return ("GET", lambda exchange: self._model_ready(exchange, name, version))
+        if rest == []:
+            return ("GET", lambda exchange: self._model_metadata(exchange, name, version))
+        return ("GET", _not_found)
+
+    # -- inference --------------------------------------------------------------------------------------------
+
+    async def _predict(self, exchange: Exchange) -> web.Response:
+        media_type(exchange.request, binary=False)
+        if len(self._registry.models) == 1:
+            exchange.model = self._registry.find(None)
+        document = load_object(await read_body(exchange.request, self._limits))
+        name = document.get("model")
+        if name is not None and not isinstance(name, str):
+            raise RequestError(400, "model must be a string")
+        model = exchange.model = self._registry.find(name)
+        parsed = predict.parse(document, model.known_signature())
+        result = await self._run(exchange, model, parsed.inputs, parsed.timeout)
+        body = predict.render(
+            result.outputs,
+            model=model.spec.name,
+            version=model.spec.version,
+            request_id=parsed.id or exchange.id,
+        )
+        return web.Response(body=body, content_type=JSON)
+
+    async def _infer(self, exchange: Exchange, name: str, version: str | None) -> web.Response:
+        request = exchange.request
+        model = exchange.model = self._registry.find(name, version)
+        media_type(request, binary=True)
+        body = await read_body(request, self._limits)
+        parsed = v2.parse(body, request.headers.get(v2.HEADER_LENGTH), model.known_signature())
+        result = await self._run(exchange, model, parsed.inputs, parsed.timeout)
+        content, head = v2.render(
+            parsed,
+            result.outputs,
+            model=model.spec.name,
+            version=model.spec.version,
+            request_id=parsed.id or exchange.id,
+        )
+        if head is None:
+            return web.Response(body=content, content_type=JSON)
+        return web.Response(
+            body=content, content_type="application/octet-stream", headers={v2.HEADER_LENGTH: str(head)}
+        )
+
+    async def _run(
+        self, exchange: Exchange, model: Model, inputs: Sequence[InputTensor], timeout: float | None
+    ) -> Result:
+        request = exchange.request
+        limit = min(self._limits.request, _header_timeout(request), timeout or self._limits.request)
+
+        def abandoned() -> bool:
+            transport = request.transport
+            return transport is None or transport.is_closing()
+
+        try:
+            return await model.submit(inputs, timeout=limit, abandoned=abandoned)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise RequestError(503, "the client went away before its turn") from None
+
+    # -- health and metadata ----------------------------------------------------------------------------------
+
+    async def _live(self, exchange: Exchange) -> web.Response:
+        return _json({"live": True})
+
+    async def _ready(self, exchange: Exchange) -> web.Response:
+        reasons = self._registry.reasons()
+        if not reasons:
+            return _json({"ready": True})
+        text = "; ".join(f"{name}: {why}" for name, why in reasons.items())
+        return _json({"ready": False, "error": f"not ready: {text}", "reasons": reasons}, status=503)
+
+    async def _server_metadata(self, exchange: Exchange) -> web.Response:
+        return _json({"name": _SERVER, "version": VERSION, "extensions": ["binary_tensor_data"]})
+
+    async def _model_ready(self, exchange: Exchange, name: str, version: str | None) -> web.Response:
+        model = exchange.model = self._registry.find(name, version)
+        if model.ready:
+            return _json({"name": name, "ready": True})
+        body = {"name": name, "ready": False, "error": f"model {name!r} is {model.stage.value}"}
+        return _json(body, status=503)
+
+    async def _model_metadata(self, exchange: Exchange, name: str, version: str | None) -> web.Response:
+        model = exchange.model = self._registry.find(name, version)
+        signature = model.known_signature()
+        return _json(
+            {
+                "name": name,
+                "versions": [model.spec.version] if model.spec.version else [],
+                "platform": f"{model.spec.framework}_{model.report.get('format', '')}",
+                **signature.to_wire(),
+                "parameters": {"engine": model.metrics.engine, "note": model.note},
+            }
+        )
+
+
+async def _not_found(exchange: Exchange) -> web.Response:
+    raise RequestError(
+        404, f"{exchange.request.path[:200]} is not served; try /predict or /v2/models/<model>/infer"
+    )
+
+
+def _json(value: dict[str, object], *, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(value), content_type=JSON)
+
+
+def _header_timeout(request: web.BaseRequest) -> float:
+    text = request.headers.get("X-Request-Timeout")
+    if text is None:
+        return float("inf")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise RequestError(400, f"X-Request-Timeout {text[:40]!r} must be a number of seconds above 0")
+    return seconds

@@ -1,0 +1,158 @@
+"""Counters of the request path as plain numbers, turned into Prometheus families only when scraped."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from runtime.errors import STATUS_CODES
+
+# Seconds. A model's SLA is added as an edge of its own, so that "share of requests within the SLA" is exact.
+_EDGES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Histogram:
+    """Cumulative buckets as Prometheus has them; an observation equal to an edge is inside it."""
+
+    __slots__ = ("counts", "edges", "total")
+
+    def __init__(self, edges: Iterable[float]) -> None:
+        self.edges = sorted(set(edges))
+        self.counts = [0] * (len(self.edges) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(self.edges, seconds)] += 1
+        self.total += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        result: list[tuple[str, float]] = []
+        running = 0
+        for edge, count in zip([*self.edges, float("inf")], self.counts, strict=True):
+            running += count
+            result.append(("+Inf" if edge == float("inf") else repr(edge), running))
+        return result
+
+
+@dataclass(slots=True)
+class ModelMetrics:
+    """What is counted for one model (or, with an empty version, for requests that name no model of ours)."""
+
+    model: str
+    version: str
+    sla: float | None = None
+    hardware: str = "cpu"
+    codes: dict[int, int] = field(default_factory=lambda: dict.fromkeys(STATUS_CODES, 0))
+    latency: Histogram = field(init=False)
+    duration: Histogram = field(init=False)
+    loaded: bool = False
+    quantized: bool = False
+    engine: str = ""
+    inflight: int = 0
+    queued: int = 0
+    warm_up_median: float = 0.0
+    restarts: dict[str, int] = field(default_factory=dict)
+    fallbacks: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        edges = _EDGES if self.sla is None else (*_EDGES, self.sla)
+        self.latency = Histogram(edges)
+        self.duration = Histogram(edges)
+
+    def answered(self, status: int, seconds: float) -> None:
+        self.codes[status] = self.codes.get(status, 0) + 1
+        self.latency.observe(seconds)
+
+
+class RuntimeCollector(Collector):
+    """All families of this process. `labels` are constant and stand on every sample."""
+
+    def __init__(
+        self, models: Callable[[], Sequence[ModelMetrics]], labels: Mapping[str, str], slow: Callable[[], int]
+    ) -> None:
+        self._models = models
+        self._names = list(labels)
+        self._values = list(labels.values())
+        self._slow = slow
+
+    def collect(self) -> Iterable[Metric]:
+        models = self._models()
+        requests = self._counter(
+            "inference_request", "Requests answered.", "model", "model_version", "status_code", "hardware"
+        )
+        latency = self._histogram(
+            "inference_latency_seconds",
+            "From a request's first byte to its answer.",
+            "model",
+            "model_version",
+        )
+        duration = self._histogram(
+            "inference_duration_seconds", "The engine's own time for a batch.", "model", "quantized"
+        )
+        loaded = self._gauge(
+            "model_load_success", "1 once the model is loaded and warm, 0 before or when it failed.", "model",
+            "model_version",
+        )  # fmt: skip
+        inflight = self._gauge("inference_inflight_requests", "Requests in a worker.", "model")
+        queued = self._gauge("inference_queue_requests", "Requests waiting for a worker.", "model")
+        warm = self._gauge(
+            "inference_warm_up_median_seconds", "Median run at warm-up.", "model", "model_version"
+        )
+        restarts = self._counter(
+            "inference_worker_restarts", "Workers that died, by reason.", "model", "reason"
+        )
+        fallbacks = self._counter(
+            "inference_engine_fallback",
+            "Engines that failed at load and were replaced.",
+            "model",
+            "from",
+            "to",
+        )
+        engine = InfoMetricFamily(
+            "inference_engine", "The engine that serves.", labels=["model", "engine", *self._names]
+        )
+        for m in models:
+            for code, count in sorted(m.codes.items()):
+                self._add(requests, count, m.model, m.version, str(code), m.hardware)
+            latency.add_metric([m.model, m.version, *self._values], m.latency.buckets(), m.latency.total)
+            if not m.version and not m.model:
+                continue
+            quantized = "true" if m.quantized else "false"
+            duration.add_metric([m.model, quantized, *self._values], m.duration.buckets(), m.duration.total)
+            self._add(loaded, float(m.loaded), m.model, m.version)
+            self._add(inflight, m.inflight, m.model)
+            self._add(queued, m.queued, m.model)
+            self._add(warm, m.warm_up_median, m.model, m.version)
+            for reason, count in sorted(m.restarts.items()):
+                self._add(restarts, count, m.model, reason)
+            for (old, new), count in sorted(m.fallbacks.items()):
+                self._add(fallbacks, count, m.model, old, new)
+            if m.engine:
+                engine.add_metric([m.model, m.engine, *self._values], {})
+        slow = self._gauge("inference_slow_connections", "Connections closed for a slow or missing header.")
+        self._add(slow, self._slow())
+        yield from (
+            requests, latency, duration, loaded, inflight, queued, warm, restarts, fallbacks, engine, slow,
+        )  # fmt: skip
+
+    def _counter(self, name: str, text: str, *labels: str) -> CounterMetricFamily:
+        return CounterMetricFamily(name, text, labels=[*labels, *self._names])
+
+    def _gauge(self, name: str, text: str, *labels: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(name, text, labels=[*labels, *self._names])
+
+    def _histogram(self, name: str, text: str, *labels: str) -> HistogramMetricFamily:
+        return HistogramMetricFamily(name, text, labels=[*labels, *self._names])
+
+    def _add(self, family: CounterMetricFamily | GaugeMetricFamily, value: float, *labels: str) -> None:
+        family.add_metric([*labels, *self._values], value)

@@ -1,0 +1,224 @@
+"""A served model: its workers, and the truth about its state."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+
+from runtime import cpu
+from runtime.arena import Arena, Block
+from runtime.dispatch import Dispatcher
+from runtime.errors import ModelError, Reason, RequestError
+from runtime.frames import Frame
+from runtime.job import InputTensor, Result
+from runtime.logs import Logger
+from runtime.metrics import ModelMetrics
+from runtime.process import Exit, Worker, spawn
+from runtime.restarts import Restarts
+from runtime.signature import Signature, Wire
+from runtime.slot import Slot, Stage
+from runtime.spec import Limits, ModelSpec
+
+
+class Model:
+    """Starts, watches and replaces the workers of one model, and admits requests for it.
+
+    Once `error` is set the model has failed for good and its processes are gone. All methods belong to the loop's
+    thread; `run` owns the tasks.
+    """
+
+    def __init__(self, spec: ModelSpec, limits: Limits, *, total_workers: int, log: Logger) -> None:
+        self.spec = spec
+        self.metrics = ModelMetrics(spec.name, spec.version, spec.sla)
+        self.signature: Signature | None = None
+        self.report: Mapping[str, object] = {}
+        self.error: ModelError | None = None
+        self.goodbyes: list[Mapping[str, object]] = []
+        self.on_change: Callable[[], None] = lambda: None
+        self.arena = Arena(limits.arena, name=f"model-{spec.name}"[:200])
+        self._log = log.bind(model=spec.name, model_version=spec.version)
+        self._threads = cpu.threads(total_workers, spec.threads)
+        self._restarts = Restarts(spec.restarts)
+        self._skip: dict[str, str] = {}
+        self._spawned: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
+        self.slots = [
+            Slot(self, index, load_limit=limits.load, warm_limit=spec.warm_up.timeout_seconds)
+            for index in range(spec.workers)
+        ]
+        self._dispatcher = Dispatcher(spec.name, self.arena, limits, self.metrics, self.slots)
+
+    def prestart(self) -> None:
+        """Starts the processes before there is a loop, so that they load their libraries while the front starts."""
+        if not self.spec.problem:
+            self._spawned = [self._spawn() for _ in self.slots]
+
+    async def run(self) -> None:
+        """Keeps the workers alive until `stop` or until the model fails."""
+        if self.spec.problem:
+            self.failed(ModelError(Reason.LOAD_FAILED, self.spec.problem))
+            return
+        async with asyncio.TaskGroup() as group:
+            for slot in self.slots:
+                group.create_task(slot.run())
+
+    async def stop(self, grace: float) -> None:
+        """Ends the workers, each within 3 x `grace` seconds, and answers what still waits with 503."""
+        self._dispatcher.fail_all(self._gone("is shutting down"))
+        await asyncio.gather(*(slot.stop(grace) for slot in self.slots))
+
+    def close(self) -> None:
+        """Raises RuntimeError when a request's memory was never given back."""
+        for process, connection in self._spawned:
+            connection.close()
+            process.kill()
+            process.wait()
+        self._spawned.clear()
+        self.arena.close()
+
+    @property
+    def stage(self) -> Stage:
+        if self.error is not None:
+            return Stage.FAILED
+        stages = {slot.stage for slot in self.slots}
+        order = (Stage.READY, Stage.WARMING_UP, Stage.LOADING)
+        return next((stage for stage in order if stage in stages), Stage.WAITING)
+
+    @property
+    def ready(self) -> bool:
+        return self.error is None and any(slot.ready for slot in self.slots)
+
+    @property
+    def idle(self) -> bool:
+        return self._dispatcher.idle
+
+    @property
+    def threads(self) -> int:
+        return self._threads
+
+    @property
+    def note(self) -> str:
+        """One line about an engine that was replaced or a warm-up that was not possible, or ""."""
+        dropped = self.report.get("dropped", self._skip)
+        assert isinstance(dropped, Mapping)
+        parts = [f"engine {engine} was dropped: {why}" for engine, why in dropped.items()]
+        return "; ".join([*parts, *filter(None, [str(self.report.get("note", ""))])])
+
+    def known_signature(self) -> Signature:
+        """Raises RequestError(503) before the model was ready and after it failed."""
+        if self.error is not None or self.signature is None:
+            raise self._gone(f"is {self.stage.value}")
+        return self.signature
+
+    def check(self, now: float) -> None:
+        """Called a few times a second with the loop's time: kills what hangs."""
+        for slot in self.slots:
+            slot.check(now)
+
+    def submit(
+        self, inputs: Sequence[InputTensor], *, timeout: float, abandoned: Callable[[], bool]
+    ) -> asyncio.Future[Result]:
+        """Admits a request whose inputs were checked; the future ends within `timeout` seconds.
+
+        Raises RequestError: 503 when the model cannot serve, 429 when its queue or its arena is full.
+        """
+        self.known_signature()
+        return self._dispatcher.submit(inputs, timeout=timeout, abandoned=abandoned)
+
+    def _gone(self, why: str) -> RequestError:
+        if self.error is not None:
+            why = f"failed, {self.error.reason.value}: {self.error.message}"
+        return RequestError(503, f"model {self.spec.name!r} {why}", retry_after=1)
+
+    # What slots ask for and report.
+
+    def launch(self, slot: Slot) -> Worker:
+        process, connection = self._spawned.pop() if self._spawned else self._spawn()
+        self._log.info("worker started", pid=process.pid, worker=slot.index, threads=self._threads)
+        return Worker(
+            process, connection, arena_size=self.arena.size, on_frame=slot.on_frame, on_exit=slot.on_exit
+        )
+
+    def order(self) -> Wire:
+        return self.spec.order(self._threads, self._skip)
+
+    def reserve(self, data: bytes) -> Block:
+        block = self.arena.allocate(len(data))
+        self.arena.write(block.offset, data)
+        return block
+
+    def stage_changed(self) -> None:
+        self.on_change()
+
+    def loaded(self, slot: Slot, report: Mapping[str, object]) -> None:
+        signature = report["signature"]
+        assert isinstance(signature, Mapping)
+        self.report = report
+        self.signature = Signature.from_wire(signature)
+        median = float(str(report["medianSeconds"]))
+        self._dispatcher.measured(self.signature, median, int(str(report["outputBytes"])))
+        self.metrics.loaded = True
+        self.metrics.engine = slot.engine
+        self.metrics.warm_up_median = median
+        dropped = report["dropped"]
+        assert isinstance(dropped, Mapping)
+        for engine in dropped:
+            self.metrics.fallbacks.setdefault((str(engine), slot.engine), 1)
+        self._log.info(
+            "model ready",
+            engine=slot.engine,
+            worker=slot.index,
+            load_seconds=report["loadSeconds"],
+            warm_up_seconds=report["warmSeconds"],
+            median_milliseconds=round(median * 1000, 3),
+            note=self.note,
+        )
+        self._dispatcher.kick()
+        self.on_change()
+
+    def answered(self, slot: Slot, frame: Frame) -> None:
+        self._dispatcher.answered(slot, frame)
+
+    def fell_back(self, engine: str, why: str) -> None:
+        self._skip[engine] = why
+        self._log.warning("engine dropped", engine=engine, why=why)
+        self.on_change()
+
+    def lost(self, slot: Slot, how: Exit) -> None:
+        """What the dead worker held is tried again, unless there will be no other worker."""
+        self._dispatcher.lost(slot, str(how), gone=self._gone("is shutting down") if slot.stopping else None)
+        self.on_change()
+
+    def died(self, slot: Slot, how: Exit) -> float | None:
+        """Counts the death; the delay in seconds until the next start, None to give up."""
+        reason = Reason.OUT_OF_MEMORY if how.out_of_memory else Reason.WORKER_CRASHED
+        label = "Hung" if slot.hung else reason.value
+        self.metrics.restarts[label] = self.metrics.restarts.get(label, 0) + 1
+        delay = self._restarts.died(asyncio.get_running_loop().time())
+        self._log.error("worker died", worker=slot.index, how=str(how), hung=slot.hung, restart_in=delay)
+        if delay is None:
+            count, window = self._restarts.recent, self.spec.restarts.window
+            self.failed(ModelError(reason, f"{count} workers died within {window:g} s, the last by {how}"))
+        return delay
+
+    def failed(self, error: ModelError) -> None:
+        """The first reason is kept. The other workers of the model go too: it serves whole or not at all."""
+        if self.error is None:
+            self.error = error
+            self._log.error("model failed", reason=error.reason.value, message=error.message)
+        self.metrics.loaded = False
+        self._dispatcher.fail_all(self._gone("failed"))
+        for slot in self.slots:
+            slot.abandon()
+        self.on_change()
+
+    def said_goodbye(self, stats: Mapping[str, object]) -> None:
+        self.goodbyes.append(stats)
+        if stats["created"] != stats["destroyed"]:
+            self._log.error("native handles leaked", stats=json.dumps(stats))
+
+    def _spawn(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        preload = "onnx" if self.spec.framework == "onnx" else "paddle"
+        return spawn(self.arena.fd, preload=preload, threads=self._threads)

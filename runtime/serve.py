@@ -1,0 +1,140 @@
+"""The front process: starts the workers, listens, watches, drains and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from aiohttp import web
+
+from runtime.admin import Admin
+from runtime.connections import Server
+from runtime.http import Http
+from runtime.logs import Logger
+from runtime.model import Model
+from runtime.progress import termination_message, write_termination
+from runtime.registry import Registry
+from runtime.spec import Limits
+
+_WATCH_EVERY = 0.25
+_WORKER_GRACE = 5.0
+_KEEP = 5.0  # seconds of the grace period that are left for the end itself
+
+
+class Service:
+    """All of one front process. `run` returns after `stop` was set and everything has ended.
+
+    Draining: not ready at once, while new requests are still served with `Connection: close`, because proxies learn
+    late; it ends when no request came for `drain_quiet` seconds and none is in work, or 5 s before the grace is over.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        limits: Limits,
+        log: Logger,
+        *,
+        labels: Mapping[str, str],
+        http: socket.socket,
+        admin: socket.socket,
+        termination_log: Path,
+    ) -> None:
+        self.registry = Registry(models)
+        self.stop = asyncio.Event()
+        self._limits = limits
+        self._log = log
+        self._http = Http(self.registry, limits, log)
+        self._admin = Admin(self.registry, limits, labels=dict(labels), service=self._http.server)
+        self._sockets = (http, admin)
+        self._termination_log = termination_log
+        self._reported: set[str] = set()
+        for model in models:
+            model.on_change = self._changed
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        runners = [
+            await _listen(server, sock)
+            for server, sock in zip((self._http.server, self._admin.server), self._sockets, strict=True)
+        ]
+        http, admin = (f"{s.getsockname()[0]}:{s.getsockname()[1]}" for s in self._sockets)
+        self._log.info("listening", http=http, admin=admin, models=list(self.registry.models))
+        # What lives now lives to the end; the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        async with asyncio.TaskGroup() as group:
+            for model in self.registry.models.values():
+                group.create_task(model.run())
+            watch = group.create_task(self._watch(loop))
+            await self.stop.wait()
+            await self._drain(loop)
+            for runner in runners:
+                await runner.cleanup()
+            await asyncio.gather(*(model.stop(_WORKER_GRACE) for model in self.registry.models.values()))
+            watch.cancel()
+        self._log.info("stopped")
+
+    async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_EVERY)
+            now = loop.time()
+            for model in self.registry.models.values():
+                model.check(now)
+
+    async def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.registry.draining = True
+        started = loop.time()
+        limit = max(0.0, self._limits.grace - _KEEP)
+        self._log.info("draining", inflight=self._http.inflight, at_most_seconds=limit)
+        while (now := loop.time()) - started < limit:
+            quiet = now - max(started, self._http.last_request)
+            if self._http.inflight == 0 and quiet >= self._limits.drain_quiet:
+                break
+            await asyncio.sleep(0.05)
+        self._log.info("drained", seconds=round(loop.time() - started, 3), inflight=self._http.inflight)
+
+    def _changed(self) -> None:
+        """A model that failed is told in the termination message too, for when the process is killed later."""
+        failed = {name for name, model in self.registry.models.items() if model.error is not None}
+        if failed - self._reported:
+            self._reported |= failed
+            write_termination(termination_message(self.registry), self._termination_log)
+
+
+async def _listen(server: Server, sock: socket.socket) -> web.ServerRunner:
+    runner = web.ServerRunner(server, shutdown_timeout=1.0)
+    await runner.setup()
+    await web.SockSite(runner, sock, backlog=4096).start()
+    return runner
+
+
+def bind(address: str) -> socket.socket:
+    """A listening address "host:port"; port 0 picks one. Raises ValueError or OSError naming it."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        raise ValueError(f"address {address!r} is not usable: write host:port")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host.strip("[]"), int(port)))
+    except OSError as error:
+        sock.close()
+        raise OSError(f"address {address!r} cannot be used: {error}") from None
+    return sock
+
+
+def stop_on_signals(service: Service) -> None:
+    """The first SIGTERM or SIGINT drains; a second one ends the process as the kernel would have."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        loop.remove_signal_handler(number)
+        service.stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)

@@ -1,0 +1,88 @@
+"""The signature of a Paddle 3 program (PIR, JSON), read from the file itself.
+
+The predictor knows names and input types but neither shapes nor output types before it ran.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from runtime.errors import ModelError, Reason
+from runtime.signature import Signature, TensorSpec
+
+_TYPES = {
+    "t_bool": "BOOL",
+    "t_ui8": "UINT8",
+    "t_i8": "INT8",
+    "t_i16": "INT16",
+    "t_i32": "INT32",
+    "t_i64": "INT64",
+    "t_f16": "FP16",
+    "t_bf16": "BF16",
+    "t_f32": "FP32",
+    "t_f64": "FP64",
+}
+
+
+def read_signature(file: Path) -> Signature:
+    """Raises ModelError(CorruptModel) when the file is not a PIR program."""
+    try:
+        document = json.loads(file.read_bytes())
+        magic = document["base_code"]["magic"]
+        ops = list(_operations(document["program"]["regions"]))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(
+            Reason.CORRUPT_MODEL, f"{file.name} is not readable JSON ({error}); it may be cut short"
+        ) from None
+    except (KeyError, TypeError, IndexError):
+        raise ModelError(
+            Reason.CORRUPT_MODEL,
+            f"{file.name} is JSON but not a Paddle program (no base_code and program); "
+            "export it with paddle.jit.save of Paddle 3",
+        ) from None
+    if magic != "pir":
+        raise ModelError(Reason.CORRUPT_MODEL, f"{file.name} says magic {magic!r}, expected 'pir'")
+    try:
+        inputs = [_tensor(op) for op in ops if _kind(op) == "data"]
+        fetched = sorted(
+            (op for op in ops if _kind(op) == "fetch"), key=lambda op: int(str(_attribute(op, "col")))
+        )
+        return Signature(tuple(inputs), tuple(_tensor(op) for op in fetched))
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise ModelError(
+            Reason.CORRUPT_MODEL, f"{file.name}: an input or output is not readable ({error!r})"
+        ) from None
+
+
+def _operations(regions: object) -> Iterator[Mapping[str, object]]:
+    """The operations of the outermost block: inputs and outputs are never inside a branch."""
+    assert isinstance(regions, list)
+    for block in regions[0]["blocks"]:
+        yield from block["ops"]
+
+
+def _kind(op: Mapping[str, object]) -> str:
+    """`1.data` -> data; the number is the dialect."""
+    return str(op["#"]).rpartition(".")[2]
+
+
+def _attribute(op: Mapping[str, object], name: str) -> object:
+    attributes = op["A"]
+    assert isinstance(attributes, list)
+    for attribute in attributes:
+        if attribute["N"] == name:
+            return attribute["AT"]["D"]
+    raise KeyError(name)
+
+
+def _tensor(op: Mapping[str, object]) -> TensorSpec:
+    results = op["O"]
+    assert isinstance(results, list)
+    element, dims = results[0]["TT"]["D"][:2]
+    name = str(_attribute(op, "name"))
+    kind = str(element["#"]).rpartition(".")[2]
+    if kind not in _TYPES:
+        raise ValueError(f"{name} has element type {kind}")
+    return TensorSpec(name, _TYPES[kind], tuple(int(d) for d in dims))
