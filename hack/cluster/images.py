@@ -57,6 +57,14 @@ def write_archive(
     temporary.rename(target)
 
 
+def write_program(name: str, reference: str) -> Path:
+    """The archive of an image that holds and runs one program of the cache; written when out of date."""
+    archive, program = paths.CACHE / "images" / f"node-{name}.tar", paths.BIN / name
+    if not archive.exists() or archive.stat().st_mtime < program.stat().st_mtime:
+        write_archive(archive, reference=reference, files={name: program}, entrypoint=[f"/{name}"])
+    return archive
+
+
 def _add(tar: tarfile.TarFile, name: str, content: bytes, *, mode: int) -> None:
     entry = tarfile.TarInfo(name.lstrip("/"))
     entry.size, entry.mode = len(content), mode

@@ -227,11 +227,7 @@ def _start_containerd(starter: _Starter) -> Process:
         processes.end(lambda: [process.pid], grace=5.0)
         process = start()  # it reads its list of containers only at the start
     for name, reference in (("nodetool", paths.TOOL_IMAGE), ("coredns", config.COREDNS_IMAGE)):
-        archive = paths.CACHE / "images" / f"node-{name}.tar"
-        program = paths.BIN / name
-        if not archive.exists() or archive.stat().st_mtime < program.stat().st_mtime:
-            images.write_archive(archive, reference=reference, files={name: program}, entrypoint=[f"/{name}"])
-        images.load_archive(archive, console=starter.console)
+        images.load_archive(images.write_program(name, reference), console=starter.console)
     return process
 
 
