@@ -195,7 +195,7 @@ async def test_shutdown_wakes_workers_at_once_and_hands_out_nothing_queued() -> 
 
 
 async def test_waiting_workers_get_the_highest_priority_of_one_turn() -> None:
-    """controller-runtime#3363: workers woken by the first of several additions must still see the best key."""
+    """controller-runtime#3363: workers woken by the first of several keys must still see the best one."""
     queue: WorkQueue[str] = WorkQueue()
     got: list[str] = []
 
