@@ -74,7 +74,7 @@ class Storage(BaseModel):
     path_style: bool | None = Field(default=None, alias="pathStyle")
     """True puts the bucket in the path (http://host/bucket/key), false in the host name. Unset means path style for every endpoint but Amazon's."""
     secret_ref: SecretReference | None = Field(default=None, alias="secretRef")
-    """Secret with accessKeyId and secretAccessKey (and sessionToken, if temporary). Unset means anonymous, or the operator's own Secret name for its default endpoint."""
+    """Secret with ACCESS_KEY_ID and SECRET_ACCESS_KEY (and SESSION_TOKEN, if temporary); case, "-" and "_" do not matter, and AWS_* and MINIO_* names are known. Unset means anonymous."""
     ca_secret_ref: SecretReference | None = Field(default=None, alias="caSecretRef")
     """Secret whose key ca.crt holds the certificate authority of the endpoint, in PEM."""
 
@@ -217,7 +217,7 @@ class PaddleModelSpec(BaseModel):
     model_path: str | None = Field(default=None, alias="modelPath")
     """Where the model is: minio://bucket/key (the operator's object store), s3://bucket/key, http(s)://host/file, pvc://claim/path or file:///path (inside the pod). The key may be a file, a tar archive, a prefix or a wildcard. Set either this or storage."""
     secret_ref: SecretReference | None = Field(default=None, alias="secretRef")
-    """Secret with the credentials for modelPath: accessKeyId and secretAccessKey (minio, s3), or token, or username and password (http, https). storage has a secretRef of its own."""
+    """Secret with the credentials for modelPath: ACCESS_KEY_ID and SECRET_ACCESS_KEY (minio, s3), or TOKEN, or USERNAME and PASSWORD (http, https). storage has a secretRef of its own."""
     ca_secret_ref: SecretReference | None = Field(default=None, alias="caSecretRef")
     """Secret whose key ca.crt holds the certificate authority for modelPath, in PEM."""
     storage: Storage | None = None

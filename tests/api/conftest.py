@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from .server import Api, Environment, Kubectl
 
 
 @pytest.fixture
-def api(apiserver: Environment, namespace: str) -> Api:
-    return Api(apiserver.client(), namespace)
+async def api(apiserver: Environment, namespace: str) -> AsyncIterator[Api]:
+    async with apiserver.client() as client:
+        yield Api(client, namespace)
 
 
 @pytest.fixture

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from hack.generate.reference import rules
+
 from .objects import KINDS, Tree, crd, schema
+from .refusals import MODELS_REFUSED, SERVICES_REFUSED, SERVING_REFUSED
 
 PLURALS = sorted(KINDS.values())
 
@@ -58,6 +61,19 @@ def test_every_list_says_how_it_is_merged(plural: str) -> None:
     for path, node in lists.items():
         if node["x-kubernetes-list-type"] == "map":
             assert set(node["x-kubernetes-list-map-keys"]) <= set(node["items"]["required"]), path
+
+
+@pytest.mark.parametrize("plural", PLURALS)
+def test_every_rule_is_watched_on_the_api_server(plural: str) -> None:
+    watched = [str(case[-1]) for case in (*MODELS_REFUSED, *SERVING_REFUSED, *SERVICES_REFUSED)]
+    # These two have tests of their own.
+    apart = ("new content needs a new version: ", "batching is not supported yet: ")
+    unwatched = [
+        (path, message)
+        for path, message in rules(schema(plural))
+        if not message.startswith(apart) and not any(words.startswith(message[:40]) for words in watched)
+    ]
+    assert unwatched == []
 
 
 @pytest.mark.parametrize("plural", PLURALS)
