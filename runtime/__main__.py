@@ -10,6 +10,7 @@ from pathlib import Path
 
 from artifacts import ArtifactError, load_config
 from runtime.errors import Reason
+from runtime.prestart import Prestarted, prestart
 from runtime.spec import Limits, ModelSpec, from_argument, from_desired
 
 _CONFIG = "/etc/paddle/models.yaml"
@@ -67,34 +68,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limits = _limits(options)
     except (ArtifactError, ValueError) as error:
         return _refuse(str(error), options.termination_log)
-    # Before the web server is imported: the workers load their libraries on the other core meanwhile.
-    from runtime.logs import configure
-
-    try:
-        log = configure(options.log_level)
-    except ValueError as error:
-        return _refuse(str(error), options.termination_log)
-    from runtime.model import Model
-
+    # Before anything heavy is imported: the workers load their libraries on another core meanwhile.
     total = sum(spec.workers for spec in specs)
-    models = [Model(spec, limits, total_workers=total, log=log) for spec in specs]
-    for model in models:
-        model.prestart()
+    started = [prestart(spec, limits, total_workers=total) for spec in specs]
+    try:
+        return _serve(options, labels, started, limits)
+    except (OSError, ValueError) as error:
+        return _refuse(str(error), options.termination_log)
+    finally:
+        for one in started:
+            one.close()
 
+
+def _serve(
+    options: argparse.Namespace, labels: dict[str, str], started: Sequence[Prestarted], limits: Limits
+) -> int:
+    """Raises OSError or ValueError with one line for an address or log level that cannot be used."""
     import uvloop
 
+    from runtime.logs import configure
+    from runtime.model import Model
     from runtime.serve import Service, bind, stop_on_signals
 
-    try:
-        http, admin = bind(options.http), bind(options.admin)
-    except (OSError, ValueError) as error:
-        for model in models:
-            model.close()
-        return _refuse(str(error), options.termination_log)
+    log = configure(options.log_level)
+    http, admin = bind(options.http), bind(options.admin)
 
     async def run() -> None:
         service = Service(
-            models,
+            [Model(one, limits, log) for one in started],
             limits,
             log,
             labels=labels,
@@ -106,8 +107,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         await service.run()
 
     uvloop.run(run())
-    for model in models:
-        model.close()
     return 0
 
 
@@ -140,7 +139,7 @@ def _limits(options: argparse.Namespace) -> Limits:
             raise ValueError(f"--{name.replace('_', '-')} {getattr(options, name)} must be above 0")
     if options.max_body * 2 > options.arena:
         raise ValueError(
-            f"--arena {options.arena} is too small for --max-body {options.max_body}; give at least twice as much"
+            f"--arena {options.arena} is too small for --max-body {options.max_body}; give twice as much"
         )
     return Limits(
         body=options.max_body * _MIB,

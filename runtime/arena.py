@@ -1,6 +1,7 @@
 """The memory that front and workers share: one memfd for each model, allocated by the front alone.
 
-A memfd has no name, so nothing is left behind when a process is killed, and its pages count only once touched.
+A memfd has no name, so nothing is left behind when a process is killed, and its pages count only once
+touched.
 """
 
 from __future__ import annotations

@@ -26,8 +26,10 @@ def media_type(request: BaseRequest, *, binary: bool) -> None:
 
 
 async def read_body(request: BaseRequest, limits: Limits) -> bytes:
-    """The whole body, decompressed. Raises RequestError: 411 no length, 413 too large (before reading when the
-    length says so), 408 too slow: it has `body_start` seconds and what it brings at `body_rate` bytes a second."""
+    """The whole body, decompressed. Raises RequestError: 411 no length, 413 too large (before reading when
+    the length says so), 408 too slow: it has `body_start` seconds and what it brings at `body_rate` bytes a
+    second.
+    """
     length = request.content_length
     if length is None and "chunked" not in request.headers.get("Transfer-Encoding", "").lower():
         raise RequestError(411, "Content-Length is missing")

@@ -41,8 +41,8 @@ class _Handler(RequestHandler):
 class Server(web.Server):
     """Closes a connection whose first header is not complete within `header` seconds.
 
-    Each connection gets a life of `life` seconds +-20 %: `expired` then says True, and the answer that is being
-    given should close it. Without this a client that never reconnects would never see a new replica.
+    Each connection gets a life of `life` seconds +-20 %: `expired` then says True, and the answer that is
+    being given should close it. Without this a client that never reconnects would never see a new replica.
     """
 
     def __init__(
@@ -54,7 +54,12 @@ class Server(web.Server):
         life: float,
         rng: random.Random | None = None,
     ) -> None:
-        super().__init__(handler, keepalive_timeout=idle, access_log=None, lingering_time=1.0)  # type: ignore[arg-type]
+        super().__init__(
+            handler,  # type: ignore[arg-type]  # any callable that gives an awaitable response
+            keepalive_timeout=idle,
+            access_log=None,
+            lingering_time=1.0,
+        )
         self._header = header
         self._life = life
         self._rng = rng or random.Random()
@@ -71,9 +76,7 @@ class Server(web.Server):
         self._deadlines[handler] = loop.time() + self._life * self._rng.uniform(0.8, 1.2)
         self._timers[handler] = loop.call_later(self._header, self._too_slow, handler, transport)
 
-    def connection_lost(
-        self, handler: RequestHandler, exc: BaseException | None = None
-    ) -> None:
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         self._deadlines.pop(handler, None)
         self._started(handler)
         super().connection_lost(handler, exc)

@@ -8,13 +8,16 @@ from pathlib import Path
 
 def available(root: Path = Path("/")) -> float:
     """CPUs that may be used at once: the smallest quota on the way up (cgroup v2 or v1), the affinity mask,
-    whatever is least. `root` is where /proc and /sys are looked for."""
+    whatever is least. `root` is where /proc and /sys are looked for.
+    """
     cpus = float(len(os.sched_getaffinity(0)))
     return min([cpus, *_quotas(root)])
 
 
 def threads(workers: int, asked: int = 0, root: Path = Path("/")) -> int:
-    """Math threads for each of `workers` processes: what was asked, else an equal share of the CPUs, at least 1."""
+    """Math threads for each of `workers` processes: what was asked, else an equal share of the CPUs, at
+    least 1.
+    """
     return asked or max(1, int(available(root) / max(1, workers)))
 
 

@@ -10,7 +10,7 @@ Group = Literal["bool", "int", "float", "bytes"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataType:
-    """One element type. `letter` is its struct/array letter ("" if Python has none), `numpy` its numpy name."""
+    """One element type. `letter` is its struct/array letter ("" if Python has none)."""
 
     name: str
     code: int

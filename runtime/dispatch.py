@@ -24,10 +24,11 @@ _STATUS = {"invalid": 400, "memory": 503}
 
 
 class Dispatcher:
-    """Requests go to workers in the order they came, each is answered exactly once: a Result or a RequestError.
+    """Requests go to workers in the order they came, each is answered exactly once: a Result or a
+    RequestError.
 
-    A request that a dying worker held is tried once more on the next one; if that dies too, the request is taken
-    for the cause (500). All methods belong to the loop's thread.
+    A request that a dying worker held is tried once more on the next one; if that dies too, the request is
+    taken for the cause (500). All methods belong to the loop's thread.
     """
 
     def __init__(
@@ -113,7 +114,9 @@ class Dispatcher:
         job.succeed(Result(outputs, max(0.0, waited), run))
 
     def lost(self, slot: Slot, why: str, *, gone: RequestError | None = None) -> None:
-        """The worker died: what it held is queued once more, at the front, or answered (with `gone` if given)."""
+        """The worker died: what it held is queued once more, at the front, or answered (with `gone` if
+        given).
+        """
         batch = self._take(slot)
         if batch is None:
             return

@@ -1,4 +1,6 @@
-"""What can go wrong, in two kinds: with a model (it cannot serve) and with a request (it is answered with a code)."""
+"""What can go wrong, in two kinds: with a model (it cannot serve) and with a request (it is answered with a
+code).
+"""
 
 from __future__ import annotations
 

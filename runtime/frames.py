@@ -1,8 +1,9 @@
 """The wire form between front and worker: one SEQPACKET message each way for a batch, tensors in the arena.
 
-Header `<HBBIIHHQ`: magic, version, op, sequence, generation, rows, number of tensors, send time (ns, monotonic).
-Then for each tensor `<BBHQQ` + int64 dims: datatype code, number of dims, index, offset and length in the arena.
-What follows is the op's payload: JSON, or for DONE three u64 (copy-in, run and copy-out in ns).
+Header `<HBBIIHHQ`: magic, version, op, sequence, generation, rows, number of tensors, send time (ns,
+monotonic). Then for each tensor `<BBHQQ` + int64 dims: datatype code, number of dims, index, offset and
+length in the arena. What follows is the op's payload: JSON, or for DONE three u64 (copy-in, run and copy-out
+in ns).
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ class Http:
             return ("GET", lambda exchange: self._model_metadata(exchange, name, version))
         return ("GET", _not_found)
 
-    # -- inference --------------------------------------------------------------------------------------------
+    # Inference.
 
     async def _predict(self, exchange: Exchange) -> web.Response:
         media_type(exchange.request, binary=False)
@@ -209,7 +209,7 @@ class Http:
                 raise
             raise RequestError(503, "the client went away before its turn") from None
 
-    # -- health and metadata ----------------------------------------------------------------------------------
+    # Health and metadata.
 
     async def _live(self, exchange: Exchange) -> web.Response:
         return _json({"live": True})

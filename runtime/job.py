@@ -42,8 +42,8 @@ class Result:
 class Job:
     """Owns one arena block with all its inputs.
 
-    The block has one reference of the job and one of each batch that carries it: a request whose deadline passed
-    gives up its own, and the memory stays until the worker that reads it has answered or is dead.
+    The block has one reference of the job and one of each batch that carries it: a request whose deadline
+    passed gives up its own, and the memory stays until the worker that reads it has answered or is dead.
     """
 
     __slots__ = (

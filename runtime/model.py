@@ -4,56 +4,49 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 
-from runtime import cpu
-from runtime.arena import Arena, Block
+from runtime.arena import Block
 from runtime.dispatch import Dispatcher
 from runtime.errors import ModelError, Reason, RequestError
 from runtime.frames import Frame
 from runtime.job import InputTensor, Result
 from runtime.logs import Logger
 from runtime.metrics import ModelMetrics
-from runtime.process import Exit, Worker, spawn
+from runtime.prestart import Prestarted
+from runtime.process import Exit, Worker
 from runtime.restarts import Restarts
 from runtime.signature import Signature, Wire
 from runtime.slot import Slot, Stage
-from runtime.spec import Limits, ModelSpec
+from runtime.spec import Limits
 
 
 class Model:
     """Starts, watches and replaces the workers of one model, and admits requests for it.
 
-    Once `error` is set the model has failed for good and its processes are gone. All methods belong to the loop's
-    thread; `run` owns the tasks.
+    Once `error` is set the model has failed for good and its processes are gone. All methods belong to the
+    loop's thread; `run` owns the tasks.
     """
 
-    def __init__(self, spec: ModelSpec, limits: Limits, *, total_workers: int, log: Logger) -> None:
-        self.spec = spec
+    def __init__(self, started: Prestarted, limits: Limits, log: Logger) -> None:
+        self.spec = spec = started.spec
         self.metrics = ModelMetrics(spec.name, spec.version, spec.sla)
         self.signature: Signature | None = None
         self.report: Mapping[str, object] = {}
         self.error: ModelError | None = None
         self.goodbyes: list[Mapping[str, object]] = []
         self.on_change: Callable[[], None] = lambda: None
-        self.arena = Arena(limits.arena, name=f"model-{spec.name}"[:200])
+        self.arena = started.arena
+        self.threads = started.threads
         self._log = log.bind(model=spec.name, model_version=spec.version)
-        self._threads = cpu.threads(total_workers, spec.threads)
+        self._started = started
         self._restarts = Restarts(spec.restarts)
         self._skip: dict[str, str] = {}
-        self._spawned: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
         self.slots = [
             Slot(self, index, load_limit=limits.load, warm_limit=spec.warm_up.timeout_seconds)
             for index in range(spec.workers)
         ]
         self._dispatcher = Dispatcher(spec.name, self.arena, limits, self.metrics, self.slots)
-
-    def prestart(self) -> None:
-        """Starts the processes before there is a loop, so that they load their libraries while the front starts."""
-        if not self.spec.problem:
-            self._spawned = [self._spawn() for _ in self.slots]
 
     async def run(self) -> None:
         """Keeps the workers alive until `stop` or until the model fails."""
@@ -71,12 +64,7 @@ class Model:
 
     def close(self) -> None:
         """Raises RuntimeError when a request's memory was never given back."""
-        for process, connection in self._spawned:
-            connection.close()
-            process.kill()
-            process.wait()
-        self._spawned.clear()
-        self.arena.close()
+        self._started.close()
 
     @property
     def stage(self) -> Stage:
@@ -93,10 +81,6 @@ class Model:
     @property
     def idle(self) -> bool:
         return self._dispatcher.idle
-
-    @property
-    def threads(self) -> int:
-        return self._threads
 
     @property
     def note(self) -> str:
@@ -135,14 +119,14 @@ class Model:
     # What slots ask for and report.
 
     def launch(self, slot: Slot) -> Worker:
-        process, connection = self._spawned.pop() if self._spawned else self._spawn()
-        self._log.info("worker started", pid=process.pid, worker=slot.index, threads=self._threads)
+        process, connection = self._started.take()
+        self._log.info("worker started", pid=process.pid, worker=slot.index, threads=self.threads)
         return Worker(
             process, connection, arena_size=self.arena.size, on_frame=slot.on_frame, on_exit=slot.on_exit
         )
 
     def order(self) -> Wire:
-        return self.spec.order(self._threads, self._skip)
+        return self.spec.order(self.threads, self._skip)
 
     def reserve(self, data: bytes) -> Block:
         block = self.arena.allocate(len(data))
@@ -218,7 +202,3 @@ class Model:
         self.goodbyes.append(stats)
         if stats["created"] != stats["destroyed"]:
             self._log.error("native handles leaked", stats=json.dumps(stats))
-
-    def _spawn(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
-        preload = "onnx" if self.spec.framework == "onnx" else "paddle"
-        return spawn(self.arena.fd, preload=preload, threads=self._threads)

@@ -105,7 +105,9 @@ class Worker:
         self._reading = True
 
     def send(self, frame: Frame) -> int:
-        """Sends and returns the sequence number given to the frame. A dead peer is not an error: `on_exit` follows."""
+        """Sends and returns the sequence number given to the frame. A dead peer is not an error: `on_exit`
+        follows.
+        """
         self._seq = (self._seq + 1) & 0xFFFFFFFF
         message = pack(
             Frame(
@@ -185,7 +187,9 @@ class Worker:
 
 
 def oom_kills(root: Path = Path("/")) -> int:
-    """How often the kernel killed something in this control group for lack of memory; 0 when it does not say."""
+    """How often the kernel killed something in this control group for lack of memory; 0 when it does not
+    say.
+    """
     total = 0
     for file in (
         root / "sys/fs/cgroup/memory.events",

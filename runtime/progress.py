@@ -1,4 +1,6 @@
-"""What the process says of itself: GET /progress for the operator, and the termination message for the kubelet."""
+"""What the process says of itself: GET /progress for the operator, and the termination message for the
+kubelet.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def termination_message(registry: Registry) -> Wire:
 
 
 def write_termination(message: Wire, path: Path) -> None:
-    """At most 4096 bytes, or the kubelet cuts it within the JSON. Best effort: outside a pod the file is not there."""
+    """At most 4096 bytes, or the kubelet cuts it within the JSON. Best effort: outside a pod the file is not
+    there.
+    """
     body = dict(message)
     text = json.dumps(body)
     if len(text.encode()) > _MOST_BYTES:

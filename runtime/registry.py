@@ -11,8 +11,9 @@ from runtime.slot import Stage
 
 
 class Registry:
-    """Ready means first that every desired model has answered; from then on that any of them answers, so that one
-    lost model does not take the others out of service. Draining is never ready."""
+    """Ready means first that every desired model has answered; from then on that any of them answers, so
+    that one lost model does not take the others out of service. Draining is never ready.
+    """
 
     def __init__(self, models: Sequence[Model]) -> None:
         self.models = {model.spec.name: model for model in models}

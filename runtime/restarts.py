@@ -19,7 +19,9 @@ class RestartOptions:
 
 @dataclass(slots=True)
 class Restarts:
-    """The deaths of one model's workers. The delay doubles with each death in the window and starts over after it."""
+    """The deaths of one model's workers. The delay doubles with each death in the window and starts over
+    after it.
+    """
 
     options: RestartOptions = field(default_factory=RestartOptions)
     _deaths: deque[float] = field(default_factory=deque)

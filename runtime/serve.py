@@ -28,8 +28,9 @@ _KEEP = 5.0  # seconds of the grace period that are left for the end itself
 class Service:
     """All of one front process. `run` returns after `stop` was set and everything has ended.
 
-    Draining: not ready at once, while new requests are still served with `Connection: close`, because proxies learn
-    late; it ends when no request came for `drain_quiet` seconds and none is in work, or 5 s before the grace is over.
+    Draining: not ready at once, while new requests are still served with `Connection: close`, because
+    proxies learn late; it ends when no request came for `drain_quiet` seconds and none is in work, or 5 s
+    before the grace is over.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class Service:
         self._log.info("drained", seconds=round(loop.time() - started, 3), inflight=self._http.inflight)
 
     def _changed(self) -> None:
-        """A model that failed is told in the termination message too, for when the process is killed later."""
+        """A model that failed is told in the termination message too, in case the process is killed."""
         failed = {name for name, model in self.registry.models.items() if model.error is not None}
         if failed - self._reported:
             self._reported |= failed

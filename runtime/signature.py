@@ -55,7 +55,7 @@ class TensorSpec:
                 )
             if got < 1:
                 raise bad_request(
-                    f"input {self.name!r}: shape {list(shape)} has a dimension below 1; send at least one element"
+                    f"input {self.name!r}: shape {list(shape)} has a dimension below 1; send some data"
                 )
 
 
@@ -82,8 +82,8 @@ class Signature:
 def narrowed(real: Signature, inputs: Sequence[Declared], outputs: Sequence[Declared]) -> Signature:
     """The real signature with dynamic dimensions narrowed to declared lengths.
 
-    Nothing declared on a side means nothing to check there. Raises ModelError(SchemaMismatch) naming the first
-    difference: a missing or unknown name, another datatype, another shape.
+    Nothing declared on a side means nothing to check there. Raises ModelError(SchemaMismatch) naming the
+    first difference: a missing or unknown name, another datatype, another shape.
     """
     return Signature(
         _narrow("inputs", real.inputs, inputs) if inputs else real.inputs,

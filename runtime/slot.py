@@ -1,4 +1,4 @@
-"""One worker's place in a model: starts a process, loads the model into it, and starts another when it dies."""
+"""One worker's place in a model: starts a process, loads the model into it, and another when it dies."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ class Owner(Protocol):
 
 
 class Slot:
-    """Guarantees at most one live process. `run` returns when stopped, or when the model has failed for good."""
+    """Guarantees at most one live process. `run` returns when stopped, or when the model has failed for
+    good.
+    """
 
     def __init__(self, owner: Owner, index: int, *, load_limit: float, warm_limit: float) -> None:
         self.index = index

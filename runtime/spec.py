@@ -1,4 +1,4 @@
-"""What one model is to be served with, and the limits of the whole server: options, read once at the start."""
+"""What one model is to be served with, and the limits of the whole server: options, read at the start."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """One desired model whose files are at `path`. `sla` is in seconds; threads 0 means a share of the cgroup's."""
+    """One desired model whose files are at `path`. `sla` is in seconds; threads 0 means a share of the
+    cgroup's.
+    """
 
     name: str
     path: Path

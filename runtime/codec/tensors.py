@@ -1,7 +1,7 @@
 """Nested JSON lists to row-major bytes and back, checked, without numpy.
 
-The front must answer bad values by name before a worker sees them, and must start in milliseconds: `array` and
-`memoryview` do the same conversions in C.
+The front must answer bad values by name before a worker sees them, and must start in milliseconds: `array`
+and `memoryview` do the same conversions in C.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ _WANTS = {"bool": "true or false", "int": "whole numbers", "float": "numbers"}
 
 
 def flatten(name: str, values: object, rank_limit: int) -> tuple[tuple[int, ...], list[object]]:
-    """Shape and flat elements of nested lists. Raises a 400 naming the input when they are ragged or too deep."""
+    """Shape and flat elements of nested lists. Raises a 400 naming the input when they are ragged or too
+    deep.
+    """
     if not isinstance(values, list):
         return (), [values]
     shape = [len(values)]
@@ -49,7 +51,9 @@ def flatten(name: str, values: object, rank_limit: int) -> tuple[tuple[int, ...]
 
 
 def to_bytes(name: str, flat: Sequence[object], datatype: str) -> bytes:
-    """Elements as little-endian bytes. Raises a 400 naming the input, the offending value and what is wanted."""
+    """Elements as little-endian bytes. Raises a 400 naming the input, the offending value and what is
+    wanted.
+    """
     kind = BY_NAME[datatype]
     if not kind.letter:
         raise bad_request(
@@ -101,7 +105,8 @@ def _shown(value: object) -> str:
 
 
 def to_nested(data: Buffer, datatype: str, shape: Sequence[int]) -> object:
-    """Nested lists from row-major bytes; a float that is not a number becomes null when it is written as JSON.
+    """Nested lists from row-major bytes; a float that is not a number becomes null when it is written as
+    JSON.
 
     Raises a 400 for a datatype that JSON cannot carry.
     """

@@ -28,7 +28,9 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
 def parse(body: Buffer, header_length: str | None, signature: Signature) -> Parsed:
-    """A checked request; `header_length` is the extension's header as it came. Raises a 400 naming the input."""
+    """A checked request; `header_length` is the extension's header as it came. Raises a 400 naming the
+    input.
+    """
     if header_length is None:
         return parse_object(load_object(body), memoryview(b""), signature)
     length = _header_length(header_length, len(body))
@@ -66,7 +68,7 @@ def parse_object(document: Mapping[str, object], blobs: memoryview, signature: S
             raise bad_request(f"input {spec.name!r}: both data and binary_data_size are given; send one")
         if type(size) is not int or not 0 <= size <= len(blobs) - at:
             raise bad_request(
-                f"input {spec.name!r}: binary_data_size {size!r} does not fit the {len(blobs) - at} bytes that follow"
+                f"input {spec.name!r}: binary_data_size {size!r} does not fit the {len(blobs) - at} left"
             )
         found[spec.name] = from_binary(spec, blobs[at : at + size], shape)
         at += size

@@ -25,14 +25,18 @@ class Backend(Protocol):
     @property
     def signature(self) -> Signature: ...
     def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """Inputs and outputs in the signature's order, C-contiguous. Raises InvalidInput, or what the engine raises."""
+        """Inputs and outputs in the signature's order, C-contiguous. Raises InvalidInput, or what the engine
+        raises.
+        """
         ...
 
     def close(self) -> None: ...
 
 
 class InvalidInput(Exception):
-    """The engine says the input does not fit the network (a dynamic shape it cannot take, an index out of range)."""
+    """The engine says the input does not fit the network (a dynamic shape it cannot take, an index out of
+    range).
+    """
 
 
 class Counters:
@@ -45,8 +49,8 @@ class Counters:
 class Handle(Generic[T]):
     """The only owner of one native object.
 
-    `close()` releases it, once; using it afterwards, or from another thread than its maker's, raises RuntimeError.
-    An owner that forgets to close is caught by a finalizer, which releases and warns.
+    `close()` releases it, once; using it afterwards, or from another thread than its maker's, raises
+    RuntimeError. An owner that forgets to close is caught by a finalizer, which releases and warns.
     """
 
     __slots__ = ("__weakref__", "_finalizer", "_native", "_thread", "name")

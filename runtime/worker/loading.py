@@ -19,7 +19,9 @@ _NOT_THE_ENGINE = {Reason.SCHEMA_MISMATCH, Reason.CORRUPT_MODEL, Reason.OUT_OF_M
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What LOAD asks for. `engine` is auto, native, onednn or onnxruntime; `skip` maps engines not to try to why."""
+    """What LOAD asks for. `engine` is auto, native, onednn or onnxruntime; `skip` maps engines not to try to
+    why.
+    """
 
     path: Path
     framework: str
@@ -54,7 +56,9 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A backend that has answered, and how it came to be. `dropped` maps engines that failed to their reason."""
+    """A backend that has answered, and how it came to be. `dropped` maps engines that failed to their
+    reason.
+    """
 
     backend: Backend
     signature: Signature
@@ -81,11 +85,11 @@ class Loaded:
 def load(order: Order, progress: Callable[[str, str], None]) -> Loaded:
     """Loads and warms the first engine that works.
 
-    engine auto means, for a Paddle model: oneDNN, and native when oneDNN fails. That is a rule, not a measurement:
-    oneDNN is the faster one for convolutions of some size, native for tiny networks. An engine that was asked for by
-    name falls back too, because serving slowly beats not serving; `dropped` says so.
-    `progress` is told (stage, engine) before each step, so that whoever watches knows where a crash happened.
-    Raises ModelError.
+    engine auto means, for a Paddle model: oneDNN, and native when oneDNN fails. That is a rule, not a
+    measurement: oneDNN is the faster one for convolutions of some size, native for tiny networks. An engine
+    that was asked for by name falls back too, because serving slowly beats not serving; `dropped` says so.
+    `progress` is told (stage, engine) before each step, so that whoever watches knows where a crash
+    happened. Raises ModelError.
     """
     files = find(order.path, order.framework)
     dropped = dict(order.skip)

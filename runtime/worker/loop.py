@@ -1,4 +1,4 @@
-"""The worker's life: frames in, frames out, one after the other, until SHUTDOWN or until the front is gone."""
+"""The worker's life: frames in, frames out, one by one, until SHUTDOWN or until the front is gone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ _ALIGN = 64
 
 
 class Loop:
-    """Owns the socket, the mapping of the arena and the backend. `run` returns when there is nothing more to do."""
+    """Owns the socket, the mapping of the arena and the backend. `run` returns when there is nothing more to
+    do.
+    """
 
     def __init__(self, connection: socket.socket, arena_fd: int) -> None:
         self._socket = connection

@@ -1,7 +1,8 @@
 """Paddle's predictor on the CPU, native or with oneDNN.
 
-Only Paddle's native library is loaded, not the Python package on top of it: of the 3.4 s that `import paddle` takes,
-2.9 s are training code (0.5 s remain). A release whose library does not start alone falls back to the package.
+Only Paddle's native library is loaded, not the Python package on top of it: of the 3.4 s that `import
+paddle` takes, 2.9 s are training code (0.5 s remain). A release whose library does not start alone falls
+back to the package.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ def _load_library() -> object:
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        # The part of the package's start-up that the predictor needs: flags from the environment, logging, devices.
+        # The part of the package's start-up that the predictor needs: flags from the environment, logging,
+        # devices.
         flags = [name[6:] for name in module.globals().keys() if name.startswith("FLAGS_")]  # noqa: SIM118
         module.init_gflags(["--tryfromenv=" + ",".join(flags)])
         module.init_glog("worker")

@@ -17,7 +17,8 @@ from runtime.errors import ModelError, Reason, RequestError, summarise
 from runtime.signature import Signature, TensorSpec
 from runtime.worker.backend import Array, Backend, InvalidInput
 
-# Lengths tried for a dynamic dimension that nobody declared: what images and sequences usually accept, then 1.
+# Lengths tried for a dynamic dimension that nobody declared: what images and sequences usually accept, then
+# 1.
 _GUESSES_IMAGE = (32, 64, 224, 1)
 _GUESSES_OTHER = (16, 1, 128)
 
@@ -44,7 +45,8 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """`median` in seconds of the runs of the smallest batch, without the first run; `output_bytes` of the largest.
+    """`median` in seconds of the runs of the smallest batch, without the first run; `output_bytes` of the
+    largest.
 
     `note` is empty unless no input could be made, and says then what to give.
     """
@@ -56,7 +58,9 @@ class Measured:
 
 
 def warm(backend: Backend, signature: Signature, options: Options, folder: Path) -> Measured:
-    """Runs every sample with every batch size. Raises ModelError(WarmUpFailed) when a sample of the user fails."""
+    """Runs every sample with every batch size. Raises ModelError(WarmUpFailed) when a sample of the user
+    fails.
+    """
     samples = [*options.samples, *_from_file(options.from_file, folder)]
     if samples:
         given = [_sample(signature, sample, f"warmUp.samples[{i}]") for i, sample in enumerate(samples)]
@@ -136,7 +140,7 @@ def _from_file(name: str, folder: Path) -> list[object]:
 
 
 def _sample(signature: Signature, sample: object, where: str) -> list[Array]:
-    """Arrays from one request body: {"inputs": {name: values}}, the V2 list, or the mapping of inputs alone."""
+    """Arrays from one request body: {"inputs": {name: values}}, the V2 list, or only the mapping."""
     inputs = sample.get("inputs", sample) if isinstance(sample, Mapping) else sample
     if isinstance(inputs, list):
         inputs = {str(item.get("name")): item for item in inputs if isinstance(item, Mapping)}
