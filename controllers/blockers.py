@@ -1,8 +1,8 @@
 """What is in the way of a pod, in one reason and one line. Pure.
 
 Looks at everything that a pod and its Deployment say (scheduling, waiting and terminated containers, the
-termination message, the answer of its admin port) and picks the most telling one: what no retry can cure comes
-before what might pass, and what a container itself said before what was said about it.
+termination message, the answer of its admin port) and picks the most telling one: what no retry can cure
+comes before what might pass, and what a container itself said before what was said about it.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Is what lives on the server what we want? Pure.
 
-The server fills in defaults and other managers add fields of their own, so equality is never the question: what
-we want must be a part of what is there, value by value, with quantities compared as amounts.
+The server fills in defaults and other managers add fields of their own, so equality is never the question:
+what we want must be a part of what is there, value by value, with quantities compared as amounts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,9 @@ _QUANTITIES = frozenset({"requests", "limits", "sizeLimit"})
 
 
 def is_part(wanted: object, live: object, *, key: str = "", amounts: bool = False) -> bool:
-    """True if `wanted` is found in `live`: maps by key, lists of named things by name, other lists in order."""
+    """True if `wanted` is found in `live`: maps by key, lists of named things by name, other lists in
+    order.
+    """
     if isinstance(wanted, Mapping):
         if not isinstance(live, Mapping):
             return not wanted and live is None

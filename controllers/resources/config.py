@@ -1,6 +1,7 @@
 """models.yaml, the desired state of a serving pod, and the ConfigMap that carries it. Pure."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import controller_runtime as ctrl
 from artifacts import Batching, File, ModelEntry, PinnedSource, Tensor, WarmUp, models_yaml
@@ -35,9 +36,9 @@ def _source(wire: Mapping[str, object]) -> PinnedSource:
         )
         for item in maps(wire.get("files"))
     )
-    scheme = text(wire.get("scheme"))
+    known: dict[str, Literal["s3", "http", "pvc", "file"]] = {"http": "http", "pvc": "pvc", "file": "file"}
     return PinnedSource(
-        scheme=scheme if scheme in ("s3", "http", "pvc", "file") else "s3",
+        scheme=known.get(text(wire.get("scheme")), "s3"),
         endpoint=text(wire.get("endpoint")),
         region=text(wire.get("region")),
         bucket=text(wire.get("bucket")),
@@ -115,7 +116,9 @@ def config_text(owner: Owner, desired: Desired, revision: str) -> str:
 
 
 def config_map(owner: Owner, desired: Desired, revision: str) -> Rendered:
-    """ConfigMap <service>-<revision>. Immutable: kubelets need not watch it, and nobody edits it by mistake."""
+    """ConfigMap <service>-<revision>. Immutable: kubelets need not watch it, and nobody edits it by
+    mistake.
+    """
     name = child_name(owner.name, revision)
     return rendered(
         ctrl.CONFIG_MAP,

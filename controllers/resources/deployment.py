@@ -31,7 +31,9 @@ def deployment(
     hash_version: int,
     models: str,
 ) -> Rendered:
-    """The Deployment as it is created. Its own rolling update never runs, because its template never changes."""
+    """The Deployment as it is created. Its own rolling update never runs, because its template never
+    changes.
+    """
     template = pod_template(owner, desired, revision, image=image, pull_policy=pull_policy)
     annotations = {
         ANNOTATION_IDENTITY: identity,

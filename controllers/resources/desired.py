@@ -1,15 +1,15 @@
 """What a PaddleService asks for, decoded once at the edge.
 
-Everything behind this module works on these frozen values: no pydantic object, no client and no cache reaches a
-decision. Fields that are unset stay unset here (None or empty); defaults that belong to a rendered object are
-put in where it is rendered, so that a new default never changes a revision's identity.
+Everything behind this module works on these frozen values: no pydantic object, no client and no cache
+reaches a decision. Fields that are unset stay unset here (None or empty); defaults that belong to a
+rendered object are put in where it is rendered, so that a new default never changes a revision's identity.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .wire import at, integer, maps, mapping, plain, text
+from .wire import at, integer, mapping, maps, plain, text
 
 StrategyType = Literal["RollingUpdate", "Canary", "InPlace", "Recreate"]
 
@@ -19,7 +19,8 @@ class Model:
     """One model of a service with everything pinned.
 
     name: the serving name (URL). model: the PaddleModel's name. source: the `source` mapping of models.yaml.
-    latency_sla: milliseconds, 0 for none. secret, ca_secret: names of Secrets in the service's namespace, or "".
+    latency_sla: milliseconds, 0 for none. secret, ca_secret: names of Secrets in the service's namespace,
+    or "".
     """
 
     name: str
@@ -51,11 +52,20 @@ class Strategy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What holds whether or not the models are known. progress_deadline in seconds."""
+
+    replicas: int = 1
+    strategy: Strategy = Strategy()
+    progress_deadline: float = 600.0
+    history_limit: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
-    """A PaddleService's spec with its models pinned. progress_deadline in seconds."""
+    """What runs in a pod: the spec fields that reach it, and the pinned models."""
 
     models: tuple[Model, ...]
-    replicas: int = 1
     image: str = ""
     engine: str = ""
     workers: int | None = None
@@ -64,14 +74,13 @@ class Desired:
     gpu: Mapping[str, object] = field(default_factory=dict)
     warm_up: Mapping[str, object] = field(default_factory=dict)
     pod: Mapping[str, object] = field(default_factory=dict)
-    strategy: Strategy = Strategy()
-    progress_deadline: float = 600.0
-    history_limit: int = 10
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """One entry of spec.models before it is pinned: `reference` names a PaddleModel unless `pinned` is there."""
+    """One entry of spec.models before it is pinned: `reference` names a PaddleModel unless `pinned` is
+    there.
+    """
 
     name: str
     reference: str
@@ -115,10 +124,13 @@ def pin(request: ModelRequest, pinned: Mapping[str, object]) -> Model:
 
 
 def pinned_by(model: Mapping[str, object]) -> Mapping[str, object] | None:
-    """The pinned block that a PaddleModel (a wire object) gives; None while its newest version is not resolved."""
+    """The pinned block that a PaddleModel (a wire object) gives; None while its newest version is not
+    resolved.
+    """
     metadata, spec = mapping(model.get("metadata")), mapping(model.get("spec"))
     artifact = mapping(at(model, "status", "artifact"))
-    # New content needs a new version (a rule of the schema), so the version tells whether the artefact is current.
+    # New content needs a new version (a rule of the schema), so the version tells whether the artefact is
+    # current.
     if not artifact.get("resolved") or artifact.get("version") != spec.get("version"):
         return None
     holder = mapping(spec.get("storage")) or spec
@@ -144,12 +156,9 @@ def _count_or_percent(value: object, default: int) -> int | str:
 def _strategy(spec: Mapping[str, object]) -> Strategy:
     wanted = text(at(spec, "updateStrategy", "type"), "RollingUpdate")
     rolling = mapping(at(spec, "updateStrategy", "rollingUpdate"))
-    kind: StrategyType = "RollingUpdate"
-    for known in ("Canary", "InPlace", "Recreate"):
-        if wanted == known:
-            kind = known  # type: ignore[assignment]
+    known: dict[str, StrategyType] = {"Canary": "Canary", "InPlace": "InPlace", "Recreate": "Recreate"}
     return Strategy(
-        type=kind,
+        type=known.get(wanted, "RollingUpdate"),
         max_surge=_count_or_percent(rolling.get("maxSurge"), 1),
         max_unavailable=_count_or_percent(rolling.get("maxUnavailable"), 0),
     )
@@ -159,14 +168,23 @@ def _optional(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def settings(spec: Mapping[str, object]) -> Settings:
+    """How `spec` (a PaddleService's, as on the wire) wants to be scaled and updated."""
+    autoscaled = integer(at(spec, "autoscaling", "minReplicas"), 1)
+    return Settings(
+        replicas=integer(spec.get("replicas"), autoscaled),
+        strategy=_strategy(spec),
+        progress_deadline=float(integer(spec.get("progressDeadlineSeconds"), 600)),
+        history_limit=integer(spec.get("revisionHistoryLimit"), 10),
+    )
+
+
 def decode(spec: Mapping[str, object], models: tuple[Model, ...]) -> Desired:
-    """`spec` (a PaddleService's, as on the wire) with its models already pinned."""
+    """What `spec` (a PaddleService's, as on the wire) wants in its pods, with its models already pinned."""
     runtime = mapping(spec.get("runtime"))
     copied = {key: mapping(plain(mapping(spec.get(key)))) for key in ("resources", "gpu", "warmUp", "pod")}
-    autoscaled = integer(at(spec, "autoscaling", "minReplicas"), 1)
     return Desired(
         models=models,
-        replicas=integer(spec.get("replicas"), autoscaled),
         image=text(runtime.get("image")),
         engine=text(runtime.get("engine")),
         workers=_optional(runtime.get("workers")),
@@ -175,7 +193,4 @@ def decode(spec: Mapping[str, object], models: tuple[Model, ...]) -> Desired:
         gpu=copied["gpu"],
         warm_up=copied["warmUp"],
         pod=copied["pod"],
-        strategy=_strategy(spec),
-        progress_deadline=float(integer(spec.get("progressDeadlineSeconds"), 600)),
-        history_limit=integer(spec.get("revisionHistoryLimit"), 10),
     )

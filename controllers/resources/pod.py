@@ -1,10 +1,10 @@
 """The pod template of a revision. Pure.
 
-Every pod passes the Pod Security level "restricted", its init container too. `pull` brings the files and leaves;
-`server` serves them. Both get the same image, so a node pulls one image, once.
+Every pod passes the Pod Security level "restricted", its init container too. `pull` brings the files and
+leaves; `server` serves them. Both get the same image, so a node pulls one image, once.
 
-A `pvc://` model is read in place: its claim is mounted read-only. A `file://` model is a path inside the runtime
-image: host folders are never mounted, because no restricted namespace would let such a pod in.
+A `pvc://` model is read in place: its claim is mounted read-only. A `file://` model is a path inside the
+runtime image: host folders are never mounted, because no restricted namespace would let such a pod in.
 """
 
 from collections.abc import Mapping
@@ -160,8 +160,8 @@ def _probe(path: str, *, period: int, failures: int, timeout: int = 2) -> JSON:
 
 
 def _probes() -> JSON:
-    """/livez answers as soon as the loop runs, so starting is short even if loading is long; /healthz is asked
-    every second, because a pod that is ready and not known to be is a pod that waits.
+    """/livez answers as soon as the loop runs, so starting is short even if loading is long; /healthz is
+    asked every second, because a pod that is ready and not known to be is a pod that waits.
     """
     return {
         "startupProbe": _probe("/livez", period=1, failures=120),

@@ -23,9 +23,8 @@ def parse(value: object) -> Decimal | None:
     amount = Decimal(digits)
     if suffix in _BINARY:
         return amount * _BINARY[suffix]
-    if suffix:
-        return amount.scaleb(_DECIMAL[suffix])
-    return amount.scaleb(int(exponent)) if exponent and abs(int(exponent)) < 100 else amount
+    power = _DECIMAL[suffix] if suffix else int(exponent or 0)
+    return amount.scaleb(power) if abs(power) < 100 else None
 
 
 def equal(one: object, other: object) -> bool:

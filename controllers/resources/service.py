@@ -8,7 +8,9 @@ from .wire import JSON
 
 
 def _ports() -> list[JSON]:
-    """Port 80 for people, 8080 for those who copy the pod's port, 9000 for gRPC. The admin port stays inside."""
+    """Port 80 for people, 8080 for those who copy the pod's port, 9000 for gRPC. The admin port stays
+    inside.
+    """
     return [
         {"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"},
         {
@@ -35,7 +37,7 @@ def main_service(owner: Owner) -> Rendered:
 
 
 def revision_service(owner: Owner, revision: str) -> Rendered:
-    """Service <name>-<revision>: one revision's pods, whoever gets the traffic. Its selector never changes."""
+    """Service <name>-<revision>: the pods of one revision, whoever gets traffic. Its selector never changes."""
     name = child_name(owner.name, revision)
     spec: JSON = {"type": "ClusterIP", "selector": selector(owner.name, revision), "ports": _ports()}
     return rendered(ctrl.SERVICE, metadata(owner, name, revision=revision), spec=spec)

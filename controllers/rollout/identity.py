@@ -5,8 +5,8 @@ Guarantees:
 - replicas, autoscaling, traffic and the update strategy are not in it: changing them restarts nothing;
 - a runtime image that the spec leaves out means the one a revision already has, so that an operator upgrade
   (another default image) restarts nothing, and going back to an earlier spec finds the earlier revision;
-- a revision is compared under the hash version it was made with: a new version of `_inputs` changes the hashes
-  of new revisions only.
+- a revision is compared under the hash version it was made with: a new version of `_inputs` changes the
+  hashes of new revisions only.
 """
 
 import hashlib
@@ -47,7 +47,9 @@ class Recorded:
 
 
 def _source(source: Mapping[str, object]) -> JSON:
-    """Where a model comes from. A long file list stands in it as one hash: identities are kept as annotations."""
+    """Where a model comes from. A long file list stands in it as one hash: identities are kept as
+    annotations.
+    """
     wire = {key: value for key, value in source.items() if key != "files"}
     files = source.get("files")
     if files:
@@ -111,7 +113,7 @@ def digest(inputs: str) -> str:
 def identify(
     desired: Desired, *, image: str, version: int = HASH_VERSION, collisions: int = 0
 ) -> Identity | None:
-    """The identity of `desired` when run with `image`; None for a hash version this operator does not know."""
+    """The identity of `desired` run with `image`; None for a hash version this operator does not know."""
     build = _INPUTS.get(version)
     if build is None:
         return None

@@ -27,23 +27,26 @@ from ..resources.desired import Strategy
 class Size:
     """A revision as observed.
 
-    spec: replicas asked for. pods: pods that exist, leaving ones too. ready: pods that are ready.
+    spec: replicas asked for. live: pods that exist and stay. leaving: pods that end. ready: those of `live`
+    that are.
     """
 
     revision: str
     spec: int
-    pods: int
+    live: int
     ready: int
+    leaving: int = 0
 
     @property
     def sure(self) -> int:
         """Pods that stay ready whatever a scale-down under way still takes (unready ones go first)."""
         return min(self.spec, self.ready)
 
-    @property
-    def held(self) -> int:
-        """Places of the budget that the revision takes."""
-        return max(self.spec, self.pods)
+    def held(self, spec: int) -> int:
+        """Places of the budget that the revision takes when it is scaled to `spec`: a pod holds its place
+        until it is gone.
+        """
+        return max(spec, self.live) + self.leaving
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,9 @@ class Budget:
 
 
 def budget(strategy: Strategy, desired: int) -> Budget:
-    """Surge (rounded up) and unavailable (rounded down) as counts; never both 0, or nothing could ever move."""
+    """Surge (rounded up) and unavailable (rounded down) as counts; never both 0, or nothing could ever
+    move.
+    """
     surge = _count(strategy.max_surge, desired, up=True)
     unavailable = min(_count(strategy.max_unavailable, desired, up=False), desired)
     return Budget(surge, unavailable) if surge or unavailable else Budget(0, 1)
@@ -82,16 +87,16 @@ def plan(
 ) -> Mapping[str, int]:
     """The next size of every revision in `sizes` and of `target` (which may not exist yet).
 
-    stable: the revision that was promoted last, or "". hold: keep what `target` already has but let it replace
-    nothing more (its latency does not hold its promise).
+    stable: the revision that was promoted last, or "". hold: keep what `target` already has but let it
+    replace nothing more (its latency does not hold its promise).
     """
     by_name = {size.revision: size for size in sizes}
-    new = by_name.get(target) or Size(revision=target, spec=0, pods=0, ready=0)
+    new = by_name.get(target) or Size(revision=target, spec=0, live=0, ready=0)
     others = [size for size in sizes if size.revision != target]
     if desired <= 0:
         return {target: 0} | {size.revision: 0 for size in others}
     if strategy.type == "Recreate":
-        gone = all(size.spec == 0 and size.pods == 0 for size in others)
+        gone = all(size.held(size.spec) == 0 for size in others)
         return {target: desired if gone else min(new.spec, desired)} | {size.revision: 0 for size in others}
     return _rolling(new, others, stable, desired, budget(strategy, desired), hold)
 
@@ -107,26 +112,18 @@ def _rolling(
     )
     grown = _regrow(result, others, new, stable, desired, allowed)
 
-    room = desired + allowed.surge - sum(_held(size, result) for size in others)
+    room = desired + allowed.surge - sum(size.held(result[size.revision]) for size in others) - new.leaving
     wanted = min(desired, max(new.spec, room))
-    if new.pods > new.spec and wanted > new.spec:
-        # Pods of an earlier, larger size still leave: they hold their places until they are gone.
-        wanted = max(new.spec, min(wanted, room))
     if hold and others and sum(result.values()):
         wanted = min(wanted, max(new.spec, max(1, allowed.surge)))
     if grown:
-        wanted = min(wanted, max(new.spec, 0))
+        wanted = min(wanted, new.spec)
     excess = wanted + sum(result.values()) - (desired + allowed.surge)
     if excess > 0:
         # `desired` shrank below what is there: what is not ready goes first, and the stable revision stays.
         wanted = max(min(new.sure, wanted), wanted - excess)
     result[new.revision] = wanted
     return result
-
-
-def _held(size: Size, result: Mapping[str, int]) -> int:
-    leaving = max(0, size.pods - size.spec)
-    return max(size.held, result[size.revision] + leaving)
 
 
 def _drop_unready(result: dict[str, int], others: list[Size], stable: str) -> None:
@@ -165,7 +162,8 @@ def _regrow(
     if stable not in result or new.sure >= new.spec:
         return False
     missing = desired - new.spec - sum(result.values())
-    room = desired + allowed.surge - new.held - sum(_held(size, result) for size in others)
+    taken = new.held(new.spec) + sum(size.held(result[size.revision]) for size in others)
+    room = desired + allowed.surge - taken
     growth = min(missing, room)
     if growth <= 0:
         return False

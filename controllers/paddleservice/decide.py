@@ -1,0 +1,199 @@
+"""One pass over a PaddleService, decided. Pure: no await, no clock, no client."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import controller_runtime as ctrl
+
+from ..applied import digest, stamped
+from ..conditions import timestamp
+from ..probe import Target
+from ..resources.compare import is_part
+from ..resources.config import config_map
+from ..resources.deployment import ANNOTATION_PROMOTED, deployment
+from ..resources.meta import Rendered, child_name
+from ..resources.pod import pod_template
+from ..resources.service import disruption_budget, main_service, network_policy, revision_service
+from ..resources.wire import JSON
+from .effects import Annotate, Apply, Create, Delete, Effect, Scale
+from .notes import Note, notes
+from .observed import Observed, Revision
+from .rollout import Rollout, follow, models_json, pods_of
+from .status import Report, report
+
+#: Seconds between looks at an object that is in our way: nothing tells when it goes.
+CONFLICT_INTERVAL = 30.0
+PREDECESSOR_INTERVAL = 2.0
+#: Seconds between two writes of mere download progress.
+PROGRESS_INTERVAL = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """status: None when the one there stands. effects: in order, after the status. targets: pods to probe.
+
+    requeue_after: seconds until something must be looked at although nothing may happen.
+    """
+
+    status: JSON | None
+    effects: tuple[Effect, ...] = ()
+    notes: tuple[Note, ...] = ()
+    targets: tuple[Target, ...] = ()
+    requeue_after: float | None = None
+    report: Report | None = field(default=None, repr=False)
+
+
+def decide(observed: Observed, now: datetime) -> Decision:
+    """What to write, do and announce, given what was observed."""
+    rollout = follow(observed, now)
+    drifted = _drifted(observed, rollout)
+    told = report(observed, rollout, drifted, now)
+    effects = () if observed.foreign else tuple(_effects(observed, rollout, now))
+    status, later = _due(observed, told, now)
+    waits = [later] if later is not None else []
+    if told.progress is not None and not told.progress.overdue(now):
+        waits.append((told.progress.deadline - now).total_seconds() + 0.1)
+    if rollout.awaiting_latency:
+        waits.append(1.0)
+    if observed.foreign:
+        soon = all(item.predecessor for item in observed.foreign)
+        waits.append(PREDECESSOR_INTERVAL if soon else CONFLICT_INTERVAL)
+    return Decision(
+        status=status,
+        effects=effects,
+        notes=tuple(notes(observed, rollout, told, effects)),
+        targets=_targets(observed, rollout, told),
+        requeue_after=max(0.1, min(waits)) if waits else None,
+        report=told,
+    )
+
+
+def _due(observed: Observed, told: Report, now: datetime) -> tuple[JSON | None, float | None]:
+    """(the status to write, or None, and the seconds until a held-back one is due)."""
+    if told.status == observed.status:
+        return None, None
+    if observed.written is None or told.steady() != told.steady(observed.status):
+        return told.status, None
+    rest = PROGRESS_INTERVAL - (now - observed.written).total_seconds()
+    return (told.status, None) if rest <= 0 else (None, rest)
+
+
+def _targets(observed: Observed, rollout: Rollout, told: Report) -> tuple[Target, ...]:
+    """Pods of the revision that is being deployed, as long as it is."""
+    if told.settled or rollout.target is None:
+        return ()
+    return tuple(
+        Target(uid=pod.uid, ip=pod.ip) for pod in pods_of(observed, rollout.hash) if pod.ip and pod.started
+    )
+
+
+def _drifted(observed: Observed, rollout: Rollout) -> tuple[str, ...]:
+    """Deployments whose pod template is not the one they were made with."""
+    names = []
+    for revision in observed.revisions:
+        changed = revision.rollouts > 1  # Kubernetes counts the templates it has rolled out
+        if revision.hash == rollout.hash and observed.desired is not None:
+            template = pod_template(
+                observed.owner,
+                observed.desired,
+                revision.hash,
+                image=revision.recorded.image,
+                pull_policy=observed.pull_policy,
+            )
+            if digest(template) == revision.template_digest:
+                changed = not is_part(template, revision.template)
+        if changed:
+            names.append(revision.name)
+    return tuple(sorted(names))
+
+
+def _effects(observed: Observed, rollout: Rollout, now: datetime) -> list[Effect]:
+    if rollout.identity is None:
+        return []
+    effects: list[Effect] = []
+    owner = observed.owner
+    effects += _shared(observed, main_service(owner))
+    effects += _revision(observed, rollout)
+    for revision in observed.revisions:
+        size = rollout.sizes.get(revision.hash, revision.replicas)
+        if size != revision.replicas:
+            effects.append(Scale(ctrl.Key(owner.namespace, revision.name), size))
+    effects += _shared(observed, disruption_budget(owner))
+    effects += _shared(observed, network_policy(owner))
+    target = rollout.target
+    if target is not None and rollout.promoted and (rollout.promoting or not target.promoted):
+        key = ctrl.Key(owner.namespace, target.name)
+        effects.append(Annotate(key, target.uid, {ANNOTATION_PROMOTED: timestamp(now)}))
+    effects += _garbage(observed, rollout)
+    return effects
+
+
+def _shared(observed: Observed, wanted: Rendered) -> list[Effect]:
+    """An object of the whole service: created, and from then on applied when it is not as wanted."""
+    body = stamped(wanted.body)
+    there = observed.children.get((wanted.kind.kind, wanted.key.name))
+    wanted = Rendered(kind=wanted.kind, body=body)
+    if there is None:
+        return [Create(wanted)]
+    return [] if is_part(body, there.raw) else [Apply(wanted)]
+
+
+def _revision(observed: Observed, rollout: Rollout) -> list[Effect]:
+    """What the wanted revision lacks. Its objects are made once and never written again."""
+    identity, desired, owner = rollout.identity, observed.desired, observed.owner
+    if identity is None or desired is None:
+        return []
+    effects: list[Effect] = []
+    for wanted in (config_map(owner, desired, identity.hash), revision_service(owner, identity.hash)):
+        if (wanted.kind.kind, wanted.key.name) not in observed.children:
+            effects.append(Create(wanted))
+    if rollout.target is None:
+        effects.append(
+            Create(
+                deployment(
+                    owner,
+                    desired,
+                    identity.hash,
+                    image=identity.image,
+                    pull_policy=observed.pull_policy,
+                    replicas=rollout.sizes.get(identity.hash, 0),
+                    identity=identity.inputs,
+                    hash_version=identity.version,
+                    models=models_json(desired),
+                )
+            )
+        )
+    return effects
+
+
+def _garbage(observed: Observed, rollout: Rollout) -> list[Effect]:
+    """Old revisions beyond the limit, once nothing runs on them. The latest ones are kept to go back to."""
+    if not rollout.promoted:
+        return []
+    idle = [
+        revision
+        for revision in observed.revisions
+        if revision.hash not in (rollout.hash, rollout.stable) and revision.replicas == 0 == revision.pods
+    ]
+    idle.sort(key=_age, reverse=True)
+    effects: list[Effect] = []
+    for revision in idle[observed.settings.history_limit :]:
+        effects += _removal(observed, revision)
+    return effects
+
+
+def _age(revision: Revision) -> tuple[str, str, str]:
+    return (revision.promoted or revision.created, revision.created, revision.hash)
+
+
+def _removal(observed: Observed, revision: Revision) -> list[Effect]:
+    """The Deployment goes last: as long as it is there, the rest is found again."""
+    owner = observed.owner
+    key = ctrl.Key(owner.namespace, child_name(owner.name, revision.hash))
+    effects: list[Effect] = []
+    for kind in (ctrl.SERVICE, ctrl.CONFIG_MAP):
+        child = observed.children.get((kind.kind, key.name))
+        if child is not None:
+            effects.append(Delete(kind, key, child.uid))
+    effects.append(Delete(ctrl.DEPLOYMENT, key, revision.uid))
+    return effects

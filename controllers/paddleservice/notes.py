@@ -1,0 +1,62 @@
+"""What one pass announces as events. Pure."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import controller_runtime as ctrl
+
+from ..conditions import Type
+from ..phases import Phase
+from ..reasons import Reason
+from ..resources.wire import maps, text
+from .effects import Create, Delete, Effect, Scale
+from .observed import Observed
+from .rollout import Rollout
+from .status import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """An event. With `effect` it is told once that effect is done; without, once the status is written."""
+
+    reason: Reason
+    message: str
+    warning: bool = False
+    action: str = "Reconcile"
+    effect: Effect | None = None
+
+
+def notes(observed: Observed, rollout: Rollout, told: Report, effects: Iterable[Effect]) -> Iterator[Note]:
+    """Every transition, every effect that people ask about, and a blocker when it is new."""
+    for step in told.transitions:
+        failed = step.after is Phase.Failed
+        message = told.message if step is told.transitions[-1] else step.event
+        yield Note(
+            Reason.PhaseChanged,
+            f"{step.before or 'New'} -> {step.after}: {message}",
+            warning=failed,
+            action="Report",
+        )
+    before = {text(item.get("type")): item for item in maps(observed.status.get("conditions"))}
+    for condition in told.conditions:
+        old = before.get(condition.type, {})
+        if condition.type in (Type.NameConflict, Type.Drifted) and old.get("status") != "True":
+            yield Note(condition.reason, condition.message, warning=True, action="Check")
+        blocker = rollout.blocker if condition.type is Type.Progressing else None
+        if blocker is not None and old.get("reason") != condition.reason == blocker.reason:
+            yield Note(condition.reason, blocker.message, warning=True, action="Deploy")
+    if rollout.promoting:
+        yield Note(Reason.RevisionPromoted, f"revision {rollout.hash} is the stable one", action="Promote")
+    for effect in effects:
+        match effect:
+            case Create(wanted) if wanted.kind is ctrl.DEPLOYMENT:
+                line = f"created revision {rollout.hash} ({told.models_line})"
+                yield Note(Reason.RevisionCreated, line, action="Create", effect=effect)
+            case Scale(key, replicas):
+                line = f"scaled {key.name} to {replicas}"
+                yield Note(Reason.Scaled, line, action="Scale", effect=effect)
+            case Delete(kind, key) if kind is ctrl.DEPLOYMENT:
+                line = f"removed old revision {key.name}"
+                yield Note(Reason.RevisionRemoved, line, action="Delete", effect=effect)
+            case _:
+                pass

@@ -1,0 +1,219 @@
+"""What one pass sees, as frozen values: the input of `decide`."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import controller_runtime as ctrl
+
+from ..blockers import report
+from ..kinds import (
+    ANNOTATION_HASH_VERSION,
+    ANNOTATION_IDENTITY,
+    CONTAINER_PULL,
+    LABEL_REVISION,
+)
+from ..probe import Observation
+from ..reasons import Reason
+from ..resources.deployment import (
+    ANNOTATION_IMAGE,
+    ANNOTATION_MODELS,
+    ANNOTATION_PROMOTED,
+    ANNOTATION_TEMPLATE,
+)
+from ..resources.desired import Desired, Settings
+from ..resources.meta import Owner
+from ..resources.wire import at, integer, mapping, maps, text
+from ..rollout.identity import Recorded
+from ..rollout.planner import Size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """A serving pod. `content`: content digest by model name, from the termination message of its pull."""
+
+    name: str
+    uid: str
+    revision: str
+    ip: str
+    ready: bool
+    ready_since: datetime | None
+    deleting: bool
+    started: bool
+    content: Mapping[str, str]
+    raw: Mapping[str, object] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """A revision as its Deployment tells it. replicas: asked for; live, leaving: pods; promoted: ever stable,
+    and when.
+    """
+
+    hash: str
+    name: str
+    uid: str
+    created: str
+    replicas: int
+    ready: int
+    live: int
+    leaving: int
+    promoted: str
+    recorded: Recorded
+    models: tuple[Mapping[str, object], ...]
+    template_digest: str
+    rollouts: int
+    template: Mapping[str, object] = field(repr=False)
+    status: Mapping[str, object] = field(repr=False)
+
+    @property
+    def size(self) -> Size:
+        return Size(
+            revision=self.hash,
+            spec=self.replicas,
+            live=self.live,
+            ready=self.ready,
+            leaving=self.leaving,
+        )
+
+    @property
+    def pods(self) -> int:
+        """Pods that exist, those that end too."""
+        return self.live + self.leaving
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """An object of ours that is there."""
+
+    uid: str
+    raw: Mapping[str, object] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """An object that has a name we need and is not ours. predecessor: of a deleted PaddleService of our
+    name.
+    """
+
+    kind: str
+    name: str
+    predecessor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A model is not there or not resolved yet."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Everything that a decision rests on, but the time.
+
+    desired: None while a model is missing or unresolved; `waiting` then says which. children: objects of
+    ours by (kind, name). written: when this process last wrote the status, None if never.
+    """
+
+    owner: Owner
+    generation: int
+    settings: Settings
+    status: Mapping[str, object]
+    desired: Desired | None
+    waiting: Waiting | None
+    revisions: tuple[Revision, ...]
+    pods: tuple[Pod, ...]
+    children: Mapping[tuple[str, str], Child]
+    foreign: tuple[Foreign, ...]
+    seen: Mapping[str, Observation]
+    default_image: str
+    pull_policy: str = "IfNotPresent"
+    written: datetime | None = None
+
+
+def moment(value: object) -> datetime | None:
+    """An RFC 3339 time as the API server writes it; None for anything else."""
+    try:
+        return datetime.fromisoformat(text(value).replace("Z", "+00:00")) if value else None
+    except ValueError:
+        return None
+
+
+def _content(status: Mapping[str, object]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for container in maps(status.get("initContainerStatuses")):
+        if container.get("name") != CONTAINER_PULL:
+            continue
+        said = report(text(at(container, "state", "terminated", "message"))) or {}
+        for model in maps(said.get("models")):
+            digest = text(model.get("contentDigest"))[:128]
+            if digest:
+                found[text(model.get("name"))] = digest
+    return found
+
+
+def pod_of(obj: ctrl.Object) -> Pod:
+    status = mapping(obj.raw.get("status"))
+    ready = next((item for item in maps(status.get("conditions")) if item.get("type") == "Ready"), {})
+    running = [
+        item
+        for part in ("initContainerStatuses", "containerStatuses")
+        for item in maps(status.get(part))
+        if at(item, "state", "running") is not None
+    ]
+    return Pod(
+        name=obj.name,
+        uid=obj.uid,
+        revision=obj.labels.get(LABEL_REVISION, ""),
+        ip=text(status.get("podIP")),
+        ready=ready.get("status") == "True",
+        ready_since=moment(ready.get("lastTransitionTime")) if ready.get("status") == "True" else None,
+        deleting=obj.deleting,
+        started=bool(running),
+        content=_content(status),
+        raw=obj.raw,
+    )
+
+
+def _models(value: str) -> tuple[Mapping[str, object], ...]:
+    try:
+        return tuple(maps(json.loads(value)))
+    except ValueError:
+        return ()
+
+
+def revision_of(deployment: ctrl.Object, pods: Iterable[Pod]) -> Revision:
+    """A revision from its Deployment; `pods` are the service's."""
+    status = mapping(deployment.raw.get("status"))
+    notes = deployment.annotations
+    name = deployment.labels.get(LABEL_REVISION, "")
+    mine = [pod for pod in pods if pod.revision == name]
+    leaving = sum(1 for pod in mine if pod.deleting)
+    version = notes.get(ANNOTATION_HASH_VERSION, "")
+    rollouts = notes.get("deployment.kubernetes.io/revision", "")
+    return Revision(
+        hash=name,
+        name=deployment.name,
+        uid=deployment.uid,
+        created=text(deployment.metadata.get("creationTimestamp")),
+        replicas=integer(deployment.spec.get("replicas"), 1),
+        ready=integer(status.get("readyReplicas")),
+        # The Deployment's count may lag behind the pods, or the other way round: the larger one is safe.
+        live=max(len(mine) - leaving, integer(status.get("replicas"))),
+        leaving=leaving,
+        promoted=notes.get(ANNOTATION_PROMOTED, ""),
+        recorded=Recorded(
+            hash=name,
+            image=notes.get(ANNOTATION_IMAGE, ""),
+            version=int(version) if version.isdigit() else 0,
+            inputs=notes.get(ANNOTATION_IDENTITY, ""),
+        ),
+        models=_models(notes.get(ANNOTATION_MODELS, "")),
+        template_digest=notes.get(ANNOTATION_TEMPLATE, ""),
+        rollouts=int(rollouts) if rollouts.isdigit() else 0,
+        template=mapping(deployment.spec.get("template")),
+        status=status,
+    )

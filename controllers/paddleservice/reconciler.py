@@ -1,0 +1,240 @@
+"""The PaddleService controller: observe, decide, act.
+
+Everything it knows comes from the cache and from the observed store; everything it decides is in `decide`.
+The status is written before the effects, under the resourceVersion it was decided on, so two decisions
+never run from the same state; a crash between any two writes leaves something that the next pass takes up.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import ClassVar
+
+import controller_runtime as ctrl
+
+from ..conditions import Type
+from ..kinds import LABEL_REVISION, LABEL_SERVICE, PADDLE_MODEL, PADDLE_SERVICE
+from ..options import Options
+from ..probe import ObservedStore
+from ..reasons import Reason
+from ..resources.desired import Desired, Model, decode, pin, pinned_by, requests, settings
+from ..resources.meta import Owner
+from ..resources.wire import mapping, maps
+from .decide import Decision, decide
+from .effects import ForeignObject, act, foreign
+from .notes import Note
+from .observed import Child, Foreign, Observed, Pod, Revision, Waiting, pod_of, revision_of
+
+#: Index of Pods, Deployments, Services and ConfigMaps by the service they belong to.
+BY_SERVICE = "paddle-service"
+#: Index of PaddleServices by the PaddleModels they name.
+BY_MODEL = "paddle-model"
+
+_CHILD_KINDS = (ctrl.SERVICE, ctrl.CONFIG_MAP, ctrl.PDB, ctrl.NETWORK_POLICY)
+
+
+def by_service(obj: ctrl.Object) -> list[str]:
+    name = obj.labels.get(LABEL_SERVICE)
+    return [f"{obj.namespace}/{name}"] if name else []
+
+
+def by_model(obj: ctrl.Object) -> list[str]:
+    return [f"{obj.namespace}/{item.reference}" for item in requests(obj.spec) if not item.pinned]
+
+
+class PaddleServiceReconciler:
+    """Brings one PaddleService in line with its spec. Safe with several workers, one key at a time each."""
+
+    rules: ClassVar[tuple[ctrl.Rule, ...]] = (
+        ctrl.Rule(
+            PADDLE_SERVICE.group, (PADDLE_SERVICE.plural, PADDLE_MODEL.plural), ("get", "list", "watch")
+        ),
+        ctrl.Rule(PADDLE_SERVICE.group, (f"{PADDLE_SERVICE.plural}/status",), ("patch",)),
+        # To block a foreground deletion of the owner, where the server enforces it.
+        ctrl.Rule(PADDLE_SERVICE.group, (f"{PADDLE_SERVICE.plural}/finalizers",), ("update",)),
+        ctrl.Rule("", ("pods",), ("get", "list", "watch")),
+        ctrl.Rule("apps", ("deployments",), ("get", "list", "watch", "create", "patch", "delete")),
+        ctrl.Rule("apps", ("deployments/scale",), ("patch",)),
+        ctrl.Rule("", ("services",), ("get", "list", "watch", "create", "patch", "delete")),
+        ctrl.Rule("", ("configmaps",), ("get", "list", "watch", "create", "delete")),
+        ctrl.Rule("policy", ("poddisruptionbudgets",), ("get", "list", "watch", "create", "patch")),
+        ctrl.Rule("networking.k8s.io", ("networkpolicies",), ("get", "list", "watch", "create", "patch")),
+        ctrl.Rule("events.k8s.io", ("events",), ("create", "patch")),
+    )
+
+    def __init__(
+        self,
+        client: ctrl.Client,
+        store: ObservedStore,
+        events: ctrl.EventRecorder,
+        options: Options,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._events = events
+        self._options = options
+        self._clock = clock
+        self._written: dict[ctrl.Key, datetime] = {}
+
+    async def reconcile(self, request: ctrl.Request) -> ctrl.Result:
+        service = await self._client.get(PADDLE_SERVICE, request)
+        if service is None or service.deleting:
+            # Children carry our owner reference: the garbage collector takes them.
+            self._store.watch(request, ())
+            self._written.pop(request, None)
+            return ctrl.Result()
+        found: tuple[Foreign, ...] = ()
+        for _ in range(4):  # each turn finds one more object in our way, if any
+            observed = await self._observe(service, found)
+            decision = decide(observed, self._clock())
+            self._store.watch(request, decision.targets)
+            try:
+                written = await self._write(service, decision)
+                if written is None:
+                    return ctrl.Result(requeue_after=0.1)
+                service = written
+                await self._act(service, observed.owner, decision)
+            except ForeignObject as there:
+                found = (*found, there.found)
+                continue
+            return ctrl.Result(requeue_after=decision.requeue_after)
+        return ctrl.Result(requeue_after=1.0)
+
+    async def _write(self, service: ctrl.Object, decision: Decision) -> ctrl.Object | None:
+        """Write the status if it changed, then announce. None: someone else was there first, start over."""
+        if decision.status is not None:
+            try:
+                service = await self._client.apply_status(
+                    PADDLE_SERVICE,
+                    service.key,
+                    decision.status,
+                    resource_version=service.resource_version,
+                    uid=service.uid,
+                )
+            except ctrl.Conflict:
+                return None
+            self._written[service.key] = self._clock()
+            self._tell(service, (note for note in decision.notes if note.effect is None))
+        return service
+
+    async def _act(self, service: ctrl.Object, owner: Owner, decision: Decision) -> None:
+        for effect in decision.effects:
+            await act(self._client, owner, (effect,))
+            self._tell(service, (note for note in decision.notes if note.effect is effect))
+
+    def _tell(self, service: ctrl.Object, notes: Iterable[Note]) -> None:
+        for note in notes:
+            tell = self._events.warning if note.warning else self._events.normal
+            tell(service, note.reason, note.message, action=note.action)
+
+    async def _observe(self, service: ctrl.Object, found: tuple[Foreign, ...]) -> Observed:
+        owner = Owner(service.namespace, service.name, service.uid)
+        spec = mapping(service.raw.get("spec"))
+        desired, waiting = await self._desired(service.namespace, spec)
+        mine = f"{owner.namespace}/{owner.name}"
+        pods = tuple(
+            pod_of(pod)
+            for pod in await self._client.list(ctrl.POD, namespace=owner.namespace, index=(BY_SERVICE, mine))
+        )
+        revisions: list[Revision] = []
+        others = list(found)
+        for item in await self._client.list(
+            ctrl.DEPLOYMENT, namespace=owner.namespace, index=(BY_SERVICE, mine)
+        ):
+            strange = foreign(owner, item)
+            if strange is not None:
+                others.append(strange)
+            elif not item.deleting and item.labels.get(LABEL_REVISION):
+                revisions.append(revision_of(item, pods))
+        children: dict[tuple[str, str], Child] = {}
+        for kind in _CHILD_KINDS:
+            for item in await self._client.list(kind, namespace=owner.namespace, index=(BY_SERVICE, mine)):
+                strange = foreign(owner, item)
+                if strange is not None:
+                    others.append(strange)
+                else:
+                    children[kind.kind, item.name] = Child(item.uid, item.raw)
+        if not others and _in_conflict(service):
+            others += await self._strangers(owner, children)
+        return Observed(
+            owner=owner,
+            generation=service.generation,
+            settings=settings(spec),
+            status=mapping(service.raw.get("status")),
+            desired=desired,
+            waiting=waiting,
+            revisions=tuple(revisions),
+            pods=_owned_pods(pods, revisions),
+            children=children,
+            foreign=tuple(dict.fromkeys(others)),
+            seen={pod.uid: seen for pod in pods if (seen := self._store.get(pod.uid)) is not None},
+            default_image=self._options.runtime_image,
+            pull_policy=self._options.image_pull_policy,
+            written=self._written.get(service.key),
+        )
+
+    async def _desired(
+        self, namespace: str, spec: Mapping[str, object]
+    ) -> tuple[Desired | None, Waiting | None]:
+        models: list[Model] = []
+        for request in requests(spec):
+            pinned: Mapping[str, object] | None = request.pinned
+            if not pinned:
+                model = await self._client.get(PADDLE_MODEL, ctrl.Key(namespace, request.reference))
+                if model is None or model.deleting:
+                    return None, Waiting(
+                        Reason.ModelNotFound,
+                        f"PaddleModel {namespace}/{request.reference} does not exist: "
+                        "create it or correct modelRef.name",
+                    )
+                pinned = pinned_by(model.raw)
+                if pinned is None:
+                    return None, Waiting(
+                        Reason.WaitingForModel,
+                        f"PaddleModel {namespace}/{request.reference} is not resolved yet: {_why(model.raw)}",
+                    )
+            models.append(pin(request, pinned))
+        return decode(spec, tuple(models)), None
+
+    async def _strangers(
+        self,
+        owner: Owner,
+        children: Mapping[tuple[str, str], Child],
+    ) -> list[Foreign]:
+        """Whole-service objects that were in our way last time and still are: live reads, because what
+        carries no label of ours is not in the cache.
+        """
+        found = []
+        for kind in (ctrl.SERVICE, ctrl.PDB, ctrl.NETWORK_POLICY):
+            if (kind.kind, owner.name) in children:
+                continue
+            there = await self._client.get_live(kind, owner.key)
+            strange = foreign(owner, there) if there is not None else None
+            if strange is not None:
+                found.append(strange)
+        return found
+
+
+def _why(model: Mapping[str, object]) -> str:
+    status = mapping(model.get("status"))
+    return str(status.get("message") or "no status yet")
+
+
+def _in_conflict(service: ctrl.Object) -> bool:
+    return any(
+        item.get("type") == Type.NameConflict and item.get("status") == "True"
+        for item in maps(service.status.get("conditions"))
+    )
+
+
+def _owned_pods(pods: Iterable[Pod], revisions: Iterable[Revision]) -> tuple[Pod, ...]:
+    """Labels can be forged; a pod of a revision that is ours counts, others do not."""
+    known = {revision.hash for revision in revisions}
+    return tuple(pod for pod in pods if pod.revision in known)
+
+
+def service_of(obj: ctrl.Object) -> list[ctrl.Key]:
+    """The service whose label an object carries."""
+    name = obj.labels.get(LABEL_SERVICE)
+    return [ctrl.Key(obj.namespace, name)] if name else []

@@ -1,0 +1,174 @@
+"""Which revision is wanted and how far it got: what both effects and status rest on. Pure."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ..blockers import Blocker, choose, of_deployment, of_pod
+from ..conditions import one_line
+from ..reasons import Reason
+from ..resources.desired import Desired
+from ..resources.wire import text
+from ..rollout.identity import Identity
+from ..rollout.identity import choose as choose_revision
+from ..rollout.planner import budget, plan
+from .observed import Observed, Pod, Revision
+
+#: Seconds that a ready pod's warm-up latency is waited for before it is promoted without.
+LATENCY_PATIENCE = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """identity: None when nothing was ever resolved. sizes: the next replicas of each revision.
+
+    hold: why the target replaces nothing more yet. awaiting_latency: it is held only until a pod was asked.
+    promoted: the target is (or becomes now) the stable revision.
+    """
+
+    identity: Identity | None
+    target: Revision | None
+    stable: str
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    hold: str = ""
+    awaiting_latency: bool = False
+    promoted: bool = False
+    promoting: bool = False
+    blocker: Blocker | None = None
+
+    @property
+    def hash(self) -> str:
+        return self.identity.hash if self.identity else ""
+
+
+def follow(observed: Observed, now: datetime) -> Rollout:
+    """Where the rollout stands and what sizes come next."""
+    status = observed.status
+    by_hash = {revision.hash: revision for revision in observed.revisions}
+    current, stable = text(status.get("updatedRevision")), text(status.get("stableRevision"))
+    identity = _identity(observed, by_hash, current, stable)
+    name = identity.hash if identity else ""
+    if stable not in by_hash and stable != name:
+        stable = ""
+    target = by_hash.get(name)
+    if identity is None:
+        return Rollout(identity=None, target=None, stable=stable)
+
+    hold, awaiting = _hold(observed, target, now)
+    wanted = observed.settings.replicas
+    sizes = plan(
+        target=name,
+        stable=stable,
+        desired=wanted,
+        strategy=observed.settings.strategy,
+        sizes=[revision.size for revision in observed.revisions],
+        hold=bool(hold) or awaiting,
+    )
+    blocker = find_blocker(observed, target)
+    if blocker is not None and blocker.reason is Reason.Unschedulable:
+        blocker = _with_remedy(blocker, observed, name)
+    proven = target is not None and wanted > 0 and min(target.ready, target.replicas) >= wanted
+    others_gone = all(sizes[revision.hash] == 0 for revision in observed.revisions if revision.hash != name)
+    promoting = proven and others_gone and not hold and not awaiting and stable != name
+    return Rollout(
+        identity=identity,
+        target=target,
+        stable=name if promoting else stable,
+        sizes=sizes,
+        hold=hold,
+        awaiting_latency=awaiting,
+        promoted=promoting or stable == name,
+        promoting=promoting,
+        blocker=blocker,
+    )
+
+
+def _identity(
+    observed: Observed, by_hash: Mapping[str, Revision], current: str, stable: str
+) -> Identity | None:
+    if observed.desired is not None:
+        return choose_revision(
+            observed.desired,
+            (revision.recorded for revision in observed.revisions),
+            default_image=observed.default_image,
+            preferred=(current, stable),
+        )
+    # A model is missing: what runs keeps running.
+    revision = by_hash.get(current) or by_hash.get(stable)
+    if revision is None:
+        return None
+    recorded = revision.recorded
+    return Identity(recorded.hash, recorded.image, recorded.version, recorded.inputs)
+
+
+def pods_of(observed: Observed, revision: str) -> list[Pod]:
+    return [pod for pod in observed.pods if pod.revision == revision and not pod.deleting]
+
+
+def find_blocker(observed: Observed, target: Revision | None) -> Blocker | None:
+    if target is None:
+        return None
+    found = [
+        of_pod(pod.raw, observed.seen.get(pod.uid)) for pod in pods_of(observed, target.hash) if not pod.ready
+    ]
+    found.append(of_deployment(target.name, target.status))
+    return choose(found)
+
+
+def _with_remedy(blocker: Blocker, observed: Observed, target: str) -> Blocker:
+    """A surge that finds no place waits for a pod that waits for the surge: say how out."""
+    settings = observed.settings
+    if not any(rev.replicas for rev in observed.revisions if rev.hash != target):
+        return blocker
+    if settings.strategy.type != "RollingUpdate" or budget(settings.strategy, settings.replicas).surge == 0:
+        return blocker
+    remedy = (
+        "if no node has room for one more, set updateStrategy.rollingUpdate {maxSurge: 0, maxUnavailable: 1}"
+    )
+    return Blocker(blocker.reason, one_line(f"{blocker.message}; {remedy}"), blocker.fatal, blocker.pod)
+
+
+def _hold(observed: Observed, target: Revision | None, now: datetime) -> tuple[str, bool]:
+    """(why a first promotion is held, or "", whether its latency is still to be asked for)."""
+    desired = observed.desired
+    if desired is None or target is None or target.promoted or not observed.settings.replicas:
+        return "", False
+    promised = {model.name: model.latency_sla for model in desired.models if model.latency_sla}
+    if not promised:
+        return "", False
+    known: dict[str, float] = {}
+    waiting = False
+    for pod in pods_of(observed, target.hash):
+        if not pod.ready:
+            continue
+        seen = observed.seen.get(pod.uid)
+        measured = {m.name: m.warm_up_median for m in seen.models if m.warm_up_median > 0} if seen else {}
+        for name, median in measured.items():
+            known[name] = max(known.get(name, 0.0), median)
+        recently = pod.ready_since is None or now - pod.ready_since < timedelta(seconds=LATENCY_PATIENCE)
+        waiting = waiting or (recently and not set(promised) <= set(measured))
+    over = [
+        f"model {name} answered its warm-up in {known[name]:.0f} ms (median), "
+        f"its latencySLAMilliseconds is {promised[name]}"
+        for name in sorted(promised)
+        if known.get(name, 0.0) > promised[name]
+    ]
+    return "; ".join(over), waiting and not over
+
+
+def models_json(desired: Desired) -> str:
+    """What a revision serves, for the annotation that status reads back."""
+    return json.dumps(
+        [
+            {
+                "name": model.name,
+                "modelName": model.model,
+                "uid": model.uid,
+                "version": model.version,
+                "digest": model.digest,
+            }
+            for model in desired.models
+        ],
+        separators=(",", ":"),
+    )
