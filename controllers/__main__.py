@@ -61,11 +61,10 @@ def parser() -> argparse.ArgumentParser:
         help="where minio://bucket/key points",
     )
     flags.add_argument(
-        "--allow-endpoint",
-        action="append",
-        default=[],
-        metavar="HOST[:PORT]|CIDR",
-        help="an endpoint that models may name although it is loopback, link-local or metadata; repeatable",
+        "--allowed-endpoints",
+        default="",
+        metavar="HOST[:PORT]|CIDR,...",
+        help="endpoints that models may name although they are loopback, link-local or metadata addresses",
     )
     flags.add_argument("--resolve-timeout", type=_seconds, default=8.0, metavar="SECONDS")
     flags.add_argument("--drift-interval", type=_seconds, default=600.0, metavar="SECONDS")
@@ -83,7 +82,7 @@ def options(arguments: argparse.Namespace) -> Options:
         runtime_version=arguments.runtime_version,
         image_pull_policy=arguments.image_pull_policy,
         minio_endpoint=arguments.minio_endpoint,
-        endpoint_policy=EndpointPolicy(allow=tuple(arguments.allow_endpoint)),
+        endpoint_policy=EndpointPolicy(allow=_list(arguments.allowed_endpoints)),
         resolve_timeout=arguments.resolve_timeout,
         drift_interval=arguments.drift_interval,
         workers=arguments.workers,
@@ -92,8 +91,7 @@ def options(arguments: argparse.Namespace) -> Options:
 
 def namespaces(arguments: argparse.Namespace) -> list[str] | None:
     """The namespaces to watch, or None for all."""
-    names = [name.strip() for name in arguments.watch_namespaces.split(",") if name.strip()]
-    return names or None
+    return list(_list(arguments.watch_namespaces)) or None
 
 
 def setup(manager: ctrl.Manager, chosen: Options) -> None:
@@ -133,6 +131,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     ctrl.configure_logging(arguments.log_level)
     return uvloop.run(run(arguments)) if sys.platform != "win32" else asyncio.run(run(arguments))
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _positive(text: str) -> int:

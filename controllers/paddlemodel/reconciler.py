@@ -63,7 +63,8 @@ class PaddleModelReconciler:
         if model.deleting:
             return await self._delete(model)
         if FINALIZER not in model.finalizers:
-            model = await ctrl.add_finalizer(self._client, model, FINALIZER)
+            await ctrl.add_finalizer(self._client, model, FINALIZER)
+            return ctrl.Result()  # its own event brings the next pass, on what is really there
         observed, look_again = await self._observe(model)
         decision = decide(observed, self._options, self._now())
         await self._act(model, observed, decision)
@@ -158,6 +159,11 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
+def concerned(service: ctrl.Object) -> list[ctrl.Key]:
+    """The models that a PaddleService may stop from being served or deleted: of its name, and those it names."""
+    return [ctrl.Key(service.namespace, name) for name in (service.name, *referenced_models(service))]
+
+
 def setup(manager: ctrl.Manager, options: Options) -> PaddleModelReconciler:
     """Adds the controller and its resolver to `manager`."""
     channel = ctrl.Channel()
@@ -178,10 +184,7 @@ def setup(manager: ctrl.Manager, options: Options) -> PaddleModelReconciler:
         ctrl.controller(manager, "paddlemodel")
         .manages(PADDLE_MODEL)
         .owns(PADDLE_SERVICE)
-        .watches(
-            PADDLE_SERVICE,
-            lambda service: [ctrl.Key(service.namespace, name) for name in referenced_models(service)],
-        )
+        .watches(PADDLE_SERVICE, concerned)
         .source(channel)
         .complete(reconciler, workers=options.workers)
     )
