@@ -28,8 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
         for difference in found:
             print(difference, file=sys.stderr)
         return 1 if found else 0
-    for path in write(ROOT, wanted):
+    changed = write(ROOT, wanted)
+    for path in changed:
         print(f"wrote {path}" if path in wanted else f"removed {path}")
+    print(f"{len(wanted)} generated files are current, {len(changed)} changed")
     return 0
 
 
