@@ -16,8 +16,8 @@ from artifacts import EndpointPolicy
 from . import caches
 from .kinds import FIELD_MANAGER
 from .options import Options
-from .paddlemodel import reconciler as paddlemodel
-from .paddleservice import reconciler as paddleservice
+from .paddlemodel.reconciler import setup as setup_paddlemodel
+from .paddleservice.setup import setup as setup_paddleservice
 
 
 def parser() -> argparse.ArgumentParser:
@@ -97,8 +97,8 @@ def namespaces(arguments: argparse.Namespace) -> list[str] | None:
 def setup(manager: ctrl.Manager, chosen: Options) -> None:
     """Adds every controller to `manager`; the tests run the same."""
     caches.configure(manager)
-    paddlemodel.setup(manager, chosen)
-    paddleservice.setup(manager, chosen)
+    setup_paddlemodel(manager, chosen)
+    setup_paddleservice(manager, chosen)
 
 
 async def run(arguments: argparse.Namespace) -> int:
@@ -110,7 +110,7 @@ async def run(arguments: argparse.Namespace) -> int:
         else ctrl.Config.from_in_cluster()
     )
     election = (
-        ctrl.LeaderElection(FIELD_MANAGER, namespace=arguments.leader_election_namespace)
+        ctrl.LeaderElection(name=FIELD_MANAGER, namespace=arguments.leader_election_namespace)
         if arguments.leader_election
         else None
     )
@@ -129,7 +129,7 @@ async def run(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    ctrl.configure_logging(arguments.log_level)
+    ctrl.configure_logging(level=arguments.log_level)
     return uvloop.run(run(arguments)) if sys.platform != "win32" else asyncio.run(run(arguments))
 
 

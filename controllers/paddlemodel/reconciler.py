@@ -160,7 +160,7 @@ def _first_line(error: Exception) -> str:
 
 
 def concerned(service: ctrl.Object) -> list[ctrl.Key]:
-    """The models that a PaddleService may stop from being served or deleted: of its name, and those it names."""
+    """The models that a PaddleService may stand in the way of: the one of its name, and those it names."""
     return [ctrl.Key(service.namespace, name) for name in (service.name, *referenced_models(service))]
 
 
