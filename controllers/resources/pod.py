@@ -219,7 +219,6 @@ def pod_template(owner: Owner, desired: Desired, revision: str, *, image: str, p
         environment,
     )  # fmt: skip
     pull |= {
-        "ports": [{"name": "pull-admin", "containerPort": PORT_ADMIN, "protocol": "TCP"}],
         "resources": _pull_resources(amounts),
         "volumeMounts": _mounts(desired, models_read_only=False),
     }

@@ -1,0 +1,13 @@
+from collections.abc import AsyncIterator
+
+import pytest
+
+from controller_runtime.testing import Envtest
+
+from .harness import Harness
+
+
+@pytest.fixture
+async def harness(apiserver: Envtest, namespace: str) -> AsyncIterator[Harness]:
+    async with apiserver.client() as client:
+        yield Harness(client, namespace)
