@@ -1,0 +1,1 @@
+"""`make demo`: everything end to end on a real node, ending with text read from a picture."""
