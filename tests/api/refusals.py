@@ -20,8 +20,8 @@ MODELS_REFUSED = [
     (model(version=None), "spec.version: Required value"),
     (
         model(name=LONG),
-        "metadata.name: Invalid value: metadata.name must have at most 45 characters, because its objects are "
-        "named <name>-<hash>: choose a shorter name",
+        "metadata.name: Invalid value: metadata.name must have at most 45 characters, because its "
+        "objects are named <name>-<hash>: choose a shorter name",
     ),
     (model(name="50resnet"), "metadata.name must begin with a letter and hold only lower-case letters"),
     (model(name="resnet.v1"), "metadata.name must begin with a letter and hold only lower-case letters"),
