@@ -17,7 +17,7 @@ from ._metrics_api import Metrics
 from ._objects import JSON, Key, Kind, Object, Objects
 from ._selectors import Selector, selector_text
 from ._transport import Transport
-from .errors import NotCached, NotFound
+from .errors import Conflict, Invalid, NotCached, NotFound
 
 PatchType: TypeAlias = Literal["merge", "json", "strategic"]
 
@@ -124,7 +124,12 @@ class Client:
             metadata["uid"] = uid
         body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "status": status}
         path = kind.path(*key, "status")
-        return await self._write("PATCH", path, kind, body, content_type=_APPLY, force=True)
+        try:
+            return await self._write("PATCH", path, kind, body, content_type=_APPLY, force=True)
+        except Invalid as error:
+            if uid is not None and _names_field(error, "metadata.uid"):  # how built-in kinds say it
+                raise Conflict(409, "Conflict", error.message, error.details) from error
+            raise
 
     async def update(self, raw: Object | JSON, *, subresource: str = "") -> Object:
         """PUT the whole object. With its resourceVersion in the body it raises Conflict if the object moved
@@ -333,6 +338,11 @@ def connect(
 ) -> Client:
     """A client without a cache, for scripts and tests: `async with ctrl.connect(config) as client:`."""
     return Client(Transport(config, user_agent=field_manager, metrics=metrics), field_manager=field_manager)
+
+
+def _names_field(error: Invalid, field: str) -> bool:
+    causes = error.details.get("causes")
+    return isinstance(causes, list) and any(cause.get("field") == field for cause in causes)
 
 
 def _namespace(body: JSON) -> str:
