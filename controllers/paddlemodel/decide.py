@@ -19,7 +19,14 @@ from .handover import paddle_service
 from .source import Wanted
 
 #: What a model's own status repeats of its service's, so that one `kubectl get` tells the whole story.
-MIRRORED = ("url", "download", "replicas", "display")
+MIRRORED = ("url", "download", "display")
+#: status.replicas of a model is an object; a service's are single numbers, because /scale reads one of them.
+REPLICAS = {
+    "desired": "replicas",
+    "ready": "readyReplicas",
+    "updated": "updatedReplicas",
+    "available": "availableReplicas",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +294,11 @@ def _status(
         status |= {key: previous[key] for key in ("artifact", "versions") if previous.get(key)}
         status["deadline"] = conditions.timestamp(limit)
     status |= {key: service_status[key] for key in MIRRORED if service_status.get(key)}
+    replicas = {
+        name: service_status[key] for name, key in REPLICAS.items() if service_status.get(key) is not None
+    }
+    if replicas:
+        status["replicas"] = replicas
     revision = service_status.get("updatedRevision") or service_status.get("stableRevision")
     if revision:
         status["revision"] = revision

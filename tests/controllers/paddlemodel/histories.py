@@ -88,6 +88,8 @@ def service_from(
         "url": "http://lenet.default.svc",
         "updatedRevision": "abcd1234",
         "display": {"ready": "1/1", "canary": ""},
+        "replicas": 1,
+        "readyReplicas": 1,
         "models": [{"name": "lenet", "contentDigest": "sha256:ff"}],
         "conditions": [
             {

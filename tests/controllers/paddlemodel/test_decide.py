@@ -78,6 +78,7 @@ def test_what_was_resolved_is_pinned_and_handed_over_once() -> None:
     assert ready.status["phase"] == "Ready"
     assert ready.status["url"] == "http://lenet.default.svc"
     assert ready.status["revision"] == "abcd1234"
+    assert ready.status["replicas"] == {"desired": 1, "ready": 1}
     assert ready.status["artifact"]["contentDigest"] == "sha256:ff"  # type: ignore[index]
     quiet = step(model(status=ready.status), None, service_from(first.service, phase="Ready"), now=99)
     assert quiet.status == ready.status

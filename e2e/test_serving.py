@@ -1,0 +1,142 @@
+"""The main line on a real node: a model from a bucket to a prediction, updated and rolled back under load."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from e2e.fixtures import Namespace, Store, finished, load_pod
+from e2e.kube import Kube, condition, message, metadata_of, status_of, until
+
+pytestmark = pytest.mark.cluster
+
+
+def uids(pods: list[dict[str, object]]) -> set[object]:
+    return {metadata_of(pod)["uid"] for pod in pods}
+
+
+def test_from_a_bucket_to_a_prediction(operator: Kube, ns: Namespace, linear: dict[str, str]) -> None:
+    ns.apply(ns.model("linear", linear["v1.0.0"]))
+    model = ns.phase("linear", "Ready", within=90)
+    status = status_of(model)
+    assert status["url"] == f"http://linear.{ns.name}.svc"
+    assert status["display"]["ready"] == "1/1"  # type: ignore[index]
+    assert str(status["artifact"]["contentDigest"]).startswith("sha256:")  # type: ignore[index]
+    assert condition(model, "Available")["status"] == "True"
+    assert condition(model, "ArtifactResolved")["status"] == "True"
+    answer = operator.predict(ns.name, "linear", {"x": [[5.0]]})
+    assert answer["model_version"] == "v1.0.0"
+    (output,) = answer["outputs"].values()  # type: ignore[attr-defined]
+    assert output == [[pytest.approx(11.0)]]
+    table = operator.run("-n", ns.name, "get", "paddlemodels")
+    assert table.split("\n")[0].split() == ["NAME", "VERSION", "PHASE", "READY", "CANARY", "URL", "AGE"]
+    events = operator.run("-n", ns.name, "get", "events.events.k8s.io", "-o", "json")
+    notes = [item.get("note", "") for item in json.loads(events)["items"]]
+    for step in ("New -> Initialized", "Initialized -> Deploying", "Deploying -> Ready"):
+        assert any(step in note for note in notes), notes
+
+
+def test_a_rolling_update_loses_no_request_and_rolls_back_to_the_same_revision(
+    operator: Kube, ns: Namespace, linear: dict[str, str]
+) -> None:
+    ns.apply(ns.model("linear", linear["v1.0.0"]))
+    first = status_of(ns.phase("linear", "Ready", within=90))
+    url = f"http://linear.{ns.name}.svc/predict"
+    ns.apply(load_pod(ns.name, "load", url, seconds=35, rate=20))
+    operator.wait("pod", "load", ns.name, lambda pod: status_of(pod).get("phase") == "Running")
+
+    ns.apply(ns.model("linear", linear["v1.1.0"], version="v1.1.0"))
+    second = status_of(ns.phase("linear", "Ready", within=90, generation=2))
+    assert second["revision"] != first["revision"]
+    assert operator.predict(ns.name, "linear", {"x": [[5.0]]})["model_version"] == "v1.1.0"
+
+    ns.apply(ns.model("linear", linear["v1.0.0"]))
+    third = status_of(ns.phase("linear", "Ready", within=90, generation=3))
+    assert third["revision"] == first["revision"]
+
+    result = json.loads(finished(operator, ns.name, "load", within=90))
+    assert result["failures"] == 0, result
+    assert set(result["seen"]) == {"v1.0.0", "v1.1.0"}
+
+
+def test_recreate_removes_the_old_pods_first(operator: Kube, ns: Namespace, linear: dict[str, str]) -> None:
+    serving = {"updateStrategy": {"type": "Recreate"}}
+    ns.apply(ns.model("linear", linear["v1.0.0"], serving=serving))
+    ns.phase("linear", "Ready", within=90)
+    old = uids(ns.pods())
+    ns.apply(ns.model("linear", linear["v1.1.0"], version="v1.1.0", serving=serving))
+
+    def never_both() -> bool:
+        live = [pod for pod in ns.pods() if not metadata_of(pod).get("deletionTimestamp")]
+        revisions = {metadata_of(pod)["labels"]["serving.paddlepaddle.org/revision"] for pod in live}  # type: ignore[index]
+        assert len(revisions) <= 1
+        return bool(live) and not uids(live) & old
+
+    until(never_both, within=90, what=lambda: "the new pods never came")
+    ns.phase("linear", "Ready", within=90, generation=2)
+
+
+def test_a_standalone_service_serves_two_models_in_one_pod(
+    operator: Kube, ns: Namespace, linear: dict[str, str]
+) -> None:
+    for name, version in (("one", "v1.0.0"), ("two", "v1.1.0")):
+        ns.apply(ns.model(name, linear[version], version=version, serving={"enabled": False}))
+    ns.apply(
+        {
+            "apiVersion": "serving.paddlepaddle.org/v1alpha1",
+            "kind": "PaddleService",
+            "metadata": {"name": "both", "namespace": ns.name},
+            "spec": {"models": [{"name": name, "modelRef": {"name": name}} for name in ("one", "two")]},
+        }
+    )
+    operator.wait(
+        "paddleservice", "both", ns.name, lambda found: status_of(found).get("phase") == "Ready", within=120
+    )
+    for name, version in (("one", "v1.0.0"), ("two", "v1.1.0")):
+        body = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]}
+        done = operator.post(ns.name, "both", f"/v2/models/{name}/infer", json.dumps(body))
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["model_version"] == version
+    operator.run("-n", ns.name, "delete", "paddlemodel", "one", "--wait=false")
+    held = operator.wait("paddlemodel", "one", ns.name, lambda found: "still names" in message(found))
+    assert condition(held, "DeletionBlocked")["status"] == "True"
+
+
+def test_malformed_bodies_are_answered_with_the_input_that_is_wrong(
+    operator: Kube, ns: Namespace, linear: dict[str, str]
+) -> None:
+    ns.apply(ns.model("linear", linear["v1.0.0"]))
+    ns.phase("linear", "Ready", within=90)
+    for body, word in (
+        ("{", "JSON"),
+        (json.dumps({"inputs": {"y": [[1.0]]}}), "x"),
+        (json.dumps({"inputs": {"x": [["a"]]}}), "x"),
+        (json.dumps({"inputs": {"x": [[1.0, 2.0]]}}), "x"),
+        (json.dumps({"inputs": {}}), "x"),
+    ):
+        done = operator.post(ns.name, "linear", "/predict", body)
+        assert done.returncode != 0
+        assert word in done.stderr + done.stdout, (body, done.stderr)
+    restarts = [item["restartCount"] for pod in ns.pods() for item in status_of(pod)["containerStatuses"]]  # type: ignore[attr-defined]
+    assert restarts == [0]
+
+
+def test_deleting_a_model_leaves_nothing(
+    operator: Kube, ns: Namespace, store: Store, linear: dict[str, str]
+) -> None:
+    store.put("big/inference.pdiparams", b"0" * (64 << 20))
+    store.put("big/inference.json", b"{}")
+    ns.apply(ns.model("big", "big/"))
+    operator.wait("paddlemodel", "big", ns.name, lambda found: status_of(found).get("phase") == "Deploying")
+    until(lambda: ns.pods(), within=30, what=lambda: "no pod was made")
+    operator.run("-n", ns.name, "delete", "paddlemodel", "big", timeout=60)
+
+    def left() -> list[str]:
+        kinds = (
+            "paddlemodels,paddleservices,deployments,replicasets,pods,services,configmaps,pdb,networkpolicies"
+        )
+        listed = operator.run("-n", ns.name, "get", kinds, "-o", "name").split()
+        return [name for name in listed if "kube-root-ca.crt" not in name]
+
+    until(lambda: not left(), within=60, what=lambda: f"left over: {left()}")
