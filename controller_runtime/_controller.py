@@ -143,7 +143,7 @@ class Controller:
         call: Callable[[Request], Awaitable[Result]] = self._reconciler.reconcile
         if timeout is not None:
             call = self._limited
-        while True:
+        while not self._stopping():
             try:
                 key, priority = await queue.get()
             except QueueShutDown:
