@@ -6,7 +6,6 @@ from datetime import datetime
 import controller_runtime as ctrl
 
 from ..applied import digest, stamped
-from ..conditions import timestamp
 from ..probe import Target
 from ..resources.compare import is_part
 from ..resources.config import config_map
@@ -123,7 +122,9 @@ def _effects(observed: Observed, rollout: Rollout, now: datetime) -> list[Effect
     target = rollout.target
     if target is not None and rollout.promoted and (rollout.promoting or not target.promoted):
         key = ctrl.Key(owner.namespace, target.name)
-        effects.append(Annotate(key, target.uid, {ANNOTATION_PROMOTED: timestamp(now)}))
+        effects.append(
+            Annotate(key, target.uid, {ANNOTATION_PROMOTED: now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")})
+        )
     effects += _garbage(observed, rollout)
     return effects
 

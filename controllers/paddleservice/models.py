@@ -128,7 +128,9 @@ def content_disagrees(observed: Observed, revision: str) -> str:
 
 def revision_list(observed: Observed, rollout: Rollout) -> list[JSON]:
     """Revisions, newest first; models only of those that matter now, so that status stays small."""
-    ordered = sorted(observed.revisions, key=lambda item: (item.created, item.hash), reverse=True)
+    ordered = sorted(
+        observed.revisions, key=lambda item: (item.created, item.promoted, item.hash), reverse=True
+    )
     important = (rollout.hash, rollout.stable)
     ordered = [rev for rev in ordered if rev.hash in important or rev.pods or rev.replicas] + [
         rev for rev in ordered if not (rev.hash in important or rev.pods or rev.replicas)

@@ -13,7 +13,7 @@ from .wire import JSON
 ANNOTATION_IMAGE = f"{GROUP}/image"
 #: Digest of the pod template as it was sent: tells a template changed by hand from one of an older operator.
 ANNOTATION_TEMPLATE = f"{GROUP}/template"
-#: When the revision last became the stable one (RFC 3339). Absent if it never did.
+#: When the revision last became the stable one (RFC 3339, microseconds). Absent if it never did.
 ANNOTATION_PROMOTED = f"{GROUP}/promoted"
 #: JSON list of the models the revision serves, for status: [{name, modelName, uid, version, digest}].
 ANNOTATION_MODELS = f"{GROUP}/models"

@@ -205,7 +205,11 @@ def _told(status: Mapping[str, object]) -> str:
 
     def clean(value: object) -> object:
         if isinstance(value, Mapping):
-            return {k: clean(v) for k, v in value.items() if k not in ("lastTransitionTime", "startedAt", "finishedAt")}
+            return {
+                k: clean(v)
+                for k, v in value.items()
+                if k not in ("lastTransitionTime", "startedAt", "finishedAt")
+            }
         if isinstance(value, list):
             return [clean(item) for item in value]
         return value

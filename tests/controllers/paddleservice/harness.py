@@ -32,9 +32,7 @@ class DirectClient:
 
     get_live = get
 
-    async def list(
-        self, kind: ctrl.Kind, *, namespace: str, index: tuple[str, str]
-    ) -> list[ctrl.Object]:
+    async def list(self, kind: ctrl.Kind, *, namespace: str, index: tuple[str, str]) -> list[ctrl.Object]:
         assert index[0] == BY_SERVICE
         name = index[1].removeprefix(f"{namespace}/")
         return await self.real.list_live(kind, namespace=namespace, labels={LABEL_SERVICE: name})
@@ -193,9 +191,7 @@ class Harness:
     async def deployments(self) -> dict[str, int]:
         """Replicas by revision."""
         found = await self.live.list_live(ctrl.DEPLOYMENT, namespace=self.namespace)
-        return {
-            item.labels["serving.paddlepaddle.org/revision"]: item.spec["replicas"] for item in found
-        }
+        return {item.labels["serving.paddlepaddle.org/revision"]: item.spec["replicas"] for item in found}
 
     async def names(self, kind: ctrl.Kind) -> set[str]:
         return {item.name for item in await self.live.list_live(kind, namespace=self.namespace)}

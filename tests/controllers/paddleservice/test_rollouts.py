@@ -158,7 +158,10 @@ async def test_scaling_is_no_new_revision(harness: Harness) -> None:
     assert status["phase"] == "Ready"
     assert condition(status, "Ready")["reason"] == "ScaledToZero"
     assert condition(status, "Available")["status"] == "False"
-    scale = await harness.live.request("GET", f"/apis/serving.paddlepaddle.org/v1alpha1/namespaces/{harness.namespace}/paddleservices/resnet50/scale")
+    scale = await harness.live.request(
+        "GET",
+        f"/apis/serving.paddlepaddle.org/v1alpha1/namespaces/{harness.namespace}/paddleservices/resnet50/scale",
+    )
     assert scale["spec"] == {"replicas": 0} or scale["spec"] == {}
     assert "serving.paddlepaddle.org/revision=" in scale["status"]["selector"]
 
