@@ -51,6 +51,8 @@ def spawn(
                 command,
                 pass_fds=(theirs.fileno(), arena_fd),
                 stdin=subprocess.DEVNULL,
+                # Native libraries print as they like; stdout carries JSON lines only.
+                stdout=sys.stderr,
                 env={**os.environ, **_environment(threads), **(env or {})},
             )
         except OSError:

@@ -40,6 +40,10 @@ _DESC_TYPES = {
 _FEEDABLE = {"BOOL", "UINT8", "INT8", "INT32", "INT64", "FP16", "FP32", "FP64"}
 
 
+# Every class that Paddle's error codes are turned into, but MemoryError.
+_NATIVE_ERRORS = (RuntimeError, ValueError, OSError, IndexError, SystemError)
+
+
 class _Tensor(Protocol):
     def _copy_from_cpu_bind(self, data: Array) -> None: ...
     def copy_to_cpu(self) -> Array: ...
@@ -103,7 +107,9 @@ def signature_of(files: ModelFiles) -> Signature:
 def _program_signature(model: Path) -> Signature:
     core: object = library()
     try:
-        block = core.ProgramDesc(model.read_bytes()).block(0)  # type: ignore[attr-defined]  # native module
+        # Held until the end: blocks are pointers into it, and nothing else keeps it alive.
+        program = core.ProgramDesc(model.read_bytes())  # type: ignore[attr-defined]  # native module
+        block = program.block(0)
     except (ValueError, RuntimeError) as error:
         raise ModelError(
             Reason.CORRUPT_MODEL, f"{model.name} is not a Paddle program ({summarise(error)})"
@@ -140,12 +146,25 @@ class PaddleBackend:
             )
         except MemoryError as error:
             raise ModelError(Reason.OUT_OF_MEMORY, f"{files.model.name}: {summarise(error)}") from None
-        except (RuntimeError, ValueError, OSError, IndexError, SystemError) as error:
+        except _NATIVE_ERRORS as error:
             raise _load_error(files, error) from None
+        try:
+            self._bind(files)
+        except _NATIVE_ERRORS as error:
+            self.close()
+            raise _load_error(files, error) from None
+        except ModelError:
+            self.close()
+            raise
+
+    def _bind(self, files: ModelFiles) -> None:
+        """Fetches the handles of inputs and outputs, once."""
+        self._inputs: list[_Tensor] = []
+        self._outputs: list[_Tensor] = []
+        signature = self.signature
         predictor = self._handle.get()
         names = predictor.get_input_names()
         if sorted(names) != sorted(tensor.name for tensor in signature.inputs):
-            self.close()
             raise ModelError(
                 Reason.CORRUPT_MODEL,
                 f"{files.model.name}: the predictor has inputs {names}, the file says otherwise",
