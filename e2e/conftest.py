@@ -28,17 +28,26 @@ def node_is_possible() -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where no node can run, all node tests are one named skip; with REQUIRE_NODE=1 they run, and fail."""
+    """Where no node can run, all node tests are one named skip; with REQUIRE_NODE=1 they run, and fail.
+
+    The tests that take the cluster down and up again run only when they are asked for (`-m slow`): they must
+    not meet tests that use it.
+    """
+    if "slow" not in (config.option.markexpr or ""):
+        _deselect(config, items, [item for item in items if item.path.name == "test_cluster_lifecycle.py"])
     if node_is_possible() or os.environ.get("REQUIRE_NODE") == "1":
         return
     needing = [item for item in items if item.get_closest_marker("cluster")]
-    if not needing:
-        return
-    first, rest = needing[0], needing[1:]
-    first.add_marker(pytest.mark.skip(reason=f"{len(needing)} node tests: {WITHOUT_NODE}"))
-    config.hook.pytest_deselected(items=rest)
-    dropped = set(map(id, rest))
-    items[:] = [item for item in items if id(item) not in dropped]
+    if needing:
+        needing[0].add_marker(pytest.mark.skip(reason=f"{len(needing)} node tests: {WITHOUT_NODE}"))
+        _deselect(config, items, needing[1:])
+
+
+def _deselect(config: pytest.Config, items: list[pytest.Item], dropped: Sequence[pytest.Item]) -> None:
+    if dropped:
+        config.hook.pytest_deselected(items=list(dropped))
+        gone = set(map(id, dropped))
+        items[:] = [item for item in items if id(item) not in gone]
 
 
 def kubectl(kubeconfig: Path, arguments: Sequence[str], *, timeout: float = 60.0, stdin: str = "") -> str:

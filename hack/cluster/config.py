@@ -43,6 +43,8 @@ class Plan:
     pod_network: str
     mtu: int = 1500
     cni_plugins: str = "/usr/lib/cni"
+    measures_storage: bool = True
+    """Whether the kubelet can tell the size of this host's root file system (not when that is an overlay)."""
     adjusts_oom_score: bool = True
     """Whether this host lets us lower an OOM score (CAP_SYS_RESOURCE)."""
 
@@ -168,7 +170,7 @@ def kubelet_config(plan: Plan) -> dict[str, object]:
         "failSwapOn": False,
         "failCgroupV1": False,  # refused by default since 1.35
         "enforceNodeAllocatable": [],
-        "localStorageCapacityIsolation": False,  # needs a root file system that cAdvisor knows
+        "localStorageCapacityIsolation": plan.measures_storage,
         "oomScoreAdj": 0,
         # A developer's disk may be nearly full, and images of ours cannot be pulled again.
         "evictionHard": {

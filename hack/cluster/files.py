@@ -41,8 +41,15 @@ def make_plan() -> Plan:
         pod_network=network,
         mtu=host.default_mtu(),
         cni_plugins=packages.cni_folder(),
+        measures_storage=root_type(Path("/proc/mounts").read_text()) not in ("overlay", "rootfs", "tmpfs"),
         adjusts_oom_score=has_capability(Path("/proc/self/status").read_text(), CAP_SYS_RESOURCE),
     )
+
+
+def root_type(mounts: str) -> str:
+    """The file system type of ``/`` in /proc/mounts: of its last mount, which is the one seen."""
+    types = [line.split()[2] for line in mounts.splitlines() if line.split()[1] == "/"]
+    return types[-1] if types else ""
 
 
 def has_capability(status: str, number: int) -> bool:

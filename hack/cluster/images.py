@@ -19,7 +19,8 @@ from hack.cluster import paths
 from hack.cluster.console import ClusterError, Console
 
 LOADED = paths.CONTAINERD_ROOT / "loaded.json"
-"""Reference -> configuration digest of what was imported; beside the content that it speaks of."""
+"""Reference -> digests of what was imported: the configuration's, as an archive names it, and the manifest's,
+as containerd does. Beside the content that it speaks of."""
 
 IMPORT_DEADLINE = 600.0
 
@@ -123,17 +124,27 @@ def ctr(*arguments: str, timeout: float = 30.0) -> str:
     return done.stdout
 
 
+def parse_list(table: str) -> dict[str, str]:
+    """Reference -> manifest digest from `ctr images list`."""
+    rows = [line.split() for line in table.splitlines()[1:]]
+    return {row[0]: row[2] for row in rows if len(row) > 2}
+
+
 def load_archive(archive: Path, *, console: Console) -> None:
     """Import a docker-archive; nothing happens when the very same images are there already."""
     wanted = describe(archive)
     try:
-        loaded: dict[str, str] = json.loads(LOADED.read_text())
+        loaded: dict[str, list[str]] = json.loads(LOADED.read_text())
     except (OSError, ValueError):
         loaded = {}
-    present = set(ctr("images", "list", "--quiet").split())
-    if all(reference in present and loaded.get(reference) == digest for reference, digest in wanted.items()):
+    present = parse_list(ctr("images", "list"))
+    if all(
+        name in present and loaded.get(name) == [digest, present[name]] for name, digest in wanted.items()
+    ):
         return
     begun = console.elapsed
     ctr("images", "import", "--snapshotter", "overlayfs", str(archive), timeout=IMPORT_DEADLINE)
-    LOADED.write_text(json.dumps(loaded | wanted, indent=1))
+    present = parse_list(ctr("images", "list"))
+    loaded |= {name: [digest, present.get(name, "")] for name, digest in wanted.items()}
+    LOADED.write_text(json.dumps(loaded, indent=1))
     console.say(f"imported {', '.join(wanted)} in {console.elapsed - begun:.1f} s")

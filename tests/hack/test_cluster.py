@@ -54,6 +54,13 @@ class TestPlan:
             sock.listen()
             assert not files.port_is_free(sock.getsockname()[1])
 
+    def test_the_root_file_system_is_the_last_one_mounted(self) -> None:
+        assert (
+            files.root_type("rootfs / rootfs rw 0 0\n/dev/vda / ext4 rw 0 0\nproc /proc proc rw 0 0\n")
+            == "ext4"
+        )
+        assert files.root_type("") == ""
+
     def test_a_capability_is_read_from_the_mask(self) -> None:
         status = "Name:\tx\nCapPrm:\t000001ffffffffff\nCapEff:\t000001fffeffffff\n"
         assert not files.has_capability(status, files.CAP_SYS_RESOURCE)
@@ -258,6 +265,11 @@ class TestImages:
         assert images.full_reference("me/a:1") == "docker.io/me/a:1"
         assert images.full_reference("localhost/a:1") == "localhost/a:1"
         assert images.full_reference("registry.example:5000/a:1") == "registry.example:5000/a:1"
+
+    def test_the_runtimes_list_is_read(self) -> None:
+        table = "REF TYPE DIGEST SIZE PLATFORMS LABELS\na:1 application/x sha256:1 1.0 KiB linux/amd64 -\n"
+        assert images.parse_list(table) == {"a:1": "sha256:1"}
+        assert images.parse_list("") == {}
 
     def test_a_file_that_is_no_archive_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "x.tar").write_text("no")
