@@ -284,7 +284,8 @@ class Download:
             response.close()
             return False
         while piece.position < piece.end:
-            data = response.read(min(_BLOCK, piece.end - piece.position))
+            # Whatever is there, not a whole block: a cut or a stall must not cost what had arrived.
+            data = response.read1(min(_BLOCK, piece.end - piece.position))
             if not data:
                 raise ConnectionResetError(f"the answer ended at {piece.position} of {size}")
             with state.lock:

@@ -92,7 +92,15 @@ def resolve_sync(
             manifest = _resolve_http(source, credentials, transport, check)
     finally:
         transport.close()
-    return _demand(manifest, wanted)
+    manifest = _demand(manifest, wanted)
+    loose = next((f for f in manifest.files if f.size and not f.etag and not f.sha256), None)
+    if loose is not None:
+        raise invalid(
+            "spec.checksum",
+            "",
+            f"{source.endpoint} gives {loose.path!r} no ETag or date, so it cannot be pinned; set it",
+        )
+    return manifest
 
 
 def _demand(manifest: Manifest, wanted: str) -> Manifest:
