@@ -23,7 +23,7 @@ def node_is_possible() -> bool:
         os.environ.get("KUBECONFIG")
         or os.geteuid() == 0
         or os.environ.get("CLUSTER") == "kind"
-        or paths.KUBECONFIG.exists()
+        or (paths.KUBECONFIG.exists() and answers(paths.KUBECONFIG))
     )
 
 
