@@ -118,7 +118,7 @@ def _headline(
     if phase is Phase.Ready:
         if not wanted:
             return Reason.ScaledToZero, "scaled to zero: replicas is 0"
-        return Reason.Serving, f"{ready} of {_pods(wanted)} serve {_models(observed, rollout)}"
+        return Reason.Serving, f"{min(ready, wanted)} of {_pods(wanted)} serve {_models(observed, rollout)}"
     reason, line = _under_way(observed, rollout, wanted)
     if phase is Phase.Failed and facts.overdue and not facts.broken:
         line = f"no progress for {observed.settings.progress_deadline:.0f} s: {line}"

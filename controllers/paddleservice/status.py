@@ -167,7 +167,7 @@ def _wire(
         "readyReplicas": number.ready,
         "updatedReplicas": number.updated,
         "availableReplicas": number.ready,
-        "display": {"ready": f"{number.ready}/{number.wanted}"},
+        "display": {"ready": f"{min(number.ready, number.wanted)}/{number.wanted}"},
     }
 
 

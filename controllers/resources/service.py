@@ -37,7 +37,7 @@ def main_service(owner: Owner) -> Rendered:
 
 
 def revision_service(owner: Owner, revision: str) -> Rendered:
-    """Service <name>-<revision>: the pods of one revision, whoever gets traffic. Its selector never changes."""
+    """Service <name>-<revision>: the pods of one revision, whoever gets traffic. Its selector stays."""
     name = child_name(owner.name, revision)
     spec: JSON = {"type": "ClusterIP", "selector": selector(owner.name, revision), "ports": _ports()}
     return rendered(ctrl.SERVICE, metadata(owner, name, revision=revision), spec=spec)

@@ -1,4 +1,4 @@
-"""The reconciler, driven by hand against a real API server: every pass, every write and every crash is seen."""
+"""The reconciler, driven by hand against a real API server: every pass, write and crash is seen."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
