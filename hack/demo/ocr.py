@@ -1,7 +1,8 @@
 """What stands around the PP-OCRv4 recognition model: a picture goes in, text comes out. Pure.
 
 The model takes one line of text as `x`, float32 (n, 3, 48, w), and answers with probabilities
-(n, t, classes): class 0 is CTC's blank, the last one is the space, those between are the lines of the dictionary.
+(n, t, classes): class 0 is CTC's blank, the last one is the space, those between are the lines of the
+dictionary.
 """
 
 from collections.abc import Sequence

@@ -10,8 +10,8 @@ from hack.images import inputs, names
 class Image:
     """One image: its Dockerfile, the stage to build, and the files that decide whether a build is needed.
 
-    `requirements` go into the `deps` stage, an image of its own; `code` is what the last layer holds.
-    An image without `code` is built in one go.
+    `requirements` (any files) go into the `deps` stage, an image of its own; `code` is what the last layer
+    holds. An image without `code` is built in one go.
     """
 
     name: str
@@ -73,5 +73,6 @@ def images(environment: Mapping[str, str]) -> tuple[Image, ...]:
             name=names.PROMETHEUS,
             dockerfile="hack/images/addons/Dockerfile.prometheus",
             target="prometheus",
+            requirements=("hack/images/addons/pod_targets.py",),
         ),
     )

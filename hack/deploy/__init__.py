@@ -1,0 +1,1 @@
+"""Puts the operator into a cluster, and takes it out again."""
