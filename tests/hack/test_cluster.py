@@ -19,12 +19,14 @@ from hypothesis import strategies as st
 
 from hack.cluster import (
     ClusterError,
+    Console,
     binaries,
     commands,
     config,
     files,
     host,
     images,
+    kind,
     packages,
     paths,
     processes,
@@ -290,3 +292,21 @@ class TestCommandLine:
         )
         assert done.returncode == 1
         assert done.stderr == "error: CLUSTER=minikube is unknown: use node (the default) or kind\n"
+
+
+class TestKind:
+    @pytest.mark.parametrize("absent", ["docker", "kind"])
+    def test_a_missing_program_is_named(self, absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("shutil.which", lambda program: None if program == absent else f"/bin/{program}")
+        with pytest.raises(
+            ClusterError, match=rf"CLUSTER=kind needs {absent}, which is not on PATH: install"
+        ):
+            kind.up(console=Console(quiet=True))
+
+    def test_its_workers_carry_the_labels_that_tests_select_by(self) -> None:
+        nodes = yaml.safe_load(kind.CONFIG.read_text())["nodes"]
+        workers = [item for item in nodes if item["role"] == "worker"]
+        assert workers
+        for worker in workers:
+            assert worker["labels"][paths.NODE_LABEL] == "true"
+            assert worker["labels"]["nvidia.com/gpu.present"] == "true"
