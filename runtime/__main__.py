@@ -52,6 +52,16 @@ def _parser() -> argparse.ArgumentParser:
         help="seconds without a request that end draining",
     )
     add("--connection-life", type=float, default=limits.connection_life, help="seconds, +-20 %%")
+    add("--header-timeout", type=float, default=limits.header, help="seconds for a connection's first header")
+    add(
+        "--body-timeout", type=float, default=limits.body_start, help="seconds a body has, and what it brings"
+    )
+    add(
+        "--run-at-least",
+        type=float,
+        default=limits.run_at_least,
+        help="seconds before a run can count as hung",
+    )
     add("--termination-log", type=Path, default=Path("/dev/termination-log"), help="file for the last word")
     add("--log-level", default="info", help="debug, info, warning or error")
     return parser
@@ -149,6 +159,9 @@ def _limits(options: argparse.Namespace) -> Limits:
         grace=options.grace,
         drain_quiet=options.drain_quiet,
         connection_life=options.connection_life,
+        header=options.header_timeout,
+        body_start=options.body_timeout,
+        run_at_least=options.run_at_least,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping, Sequence
 
 from runtime.arena import Block
@@ -34,7 +33,6 @@ class Model:
         self.signature: Signature | None = None
         self.report: Mapping[str, object] = {}
         self.error: ModelError | None = None
-        self.goodbyes: list[Mapping[str, object]] = []
         self.on_change: Callable[[], None] = lambda: None
         self.arena = started.arena
         self.threads = started.threads
@@ -199,6 +197,7 @@ class Model:
         self.on_change()
 
     def said_goodbye(self, stats: Mapping[str, object]) -> None:
-        self.goodbyes.append(stats)
-        if stats["created"] != stats["destroyed"]:
-            self._log.error("native handles leaked", stats=json.dumps(stats))
+        level = self._log.info if stats["created"] == stats["destroyed"] else self._log.error
+        level(
+            "worker stopped" if stats["created"] == stats["destroyed"] else "native handles leaked", **stats
+        )

@@ -65,11 +65,21 @@ def test_signature_of_several_inputs_and_outputs(nets: Mapping[str, Path], worke
     ]
     assert [(o["datatype"], o["shape"]) for o in signature["outputs"]] == [
         ("FP32", [-1, 4]),
-        ("INT64", [-1, 2]),
+        ("INT64", [-1, 4]),
     ]
     done = client.run((FP32, (1, 4), floats(0, 1, 2, 3)), (INT64, (1, 2), struct.pack("<2q", 5, 6)))
     assert client.output(done, 0) == floats(1, 3, 5, 7)
-    assert client.output(done, 1) == struct.pack("<2q", 6, 7)
+    assert client.output(done, 1) == struct.pack("<4q", 5, 6, 5, 6)
+
+
+def test_what_the_library_refuses_is_a_failed_load(nets: Mapping[str, Path], worker: Start) -> None:
+    client = worker()
+    op, error = client.load(nets["clash"])
+    assert op is Op.ERROR
+    assert error["reason"] == "LoadFailed", error
+    assert "More than one shadow output named with ids" in str(error["message"])
+    stats = client.shutdown()
+    assert stats["created"] == stats["destroyed"] == 2
 
 
 def test_a_window_that_is_too_small_says_what_it_needs(nets: Mapping[str, Path], worker: Start) -> None:
