@@ -79,9 +79,8 @@ def wait(
         deployment = kubectl.get("deployment", name, "-n", namespace)
         if finished(deployment):
             return clock() - started
-        labels = deployment["spec"]["selector"]["matchLabels"]  # type: ignore[index]
-        selector = ",".join(f"{key}={value}" for key, value in labels.items())
-        found = blockers(kubectl.items("pods", "-n", namespace, "-l", selector))
+        selector = _newest(kubectl, deployment, namespace)
+        found = blockers(kubectl.items("pods", "-n", namespace, "-l", selector)) if selector else []
         text_now = "; ".join(found) or _conditions(deployment) or "no pod yet"
         if text_now != said:
             said = text_now
@@ -92,6 +91,17 @@ def wait(
                 + _log(kubectl, namespace, name)
             )
         sleep(0.5)
+
+
+def _newest(kubectl: Kubectl, deployment: JSON, namespace: str) -> str:
+    """The label selector of the pods of the newest template, or empty while there are none."""
+    revision = text(deployment, "metadata", "annotations", "deployment.kubernetes.io/revision")
+    labels = deployment["spec"]["selector"]["matchLabels"]  # type: ignore[index]
+    selector = ",".join(f"{key}={value}" for key, value in labels.items())
+    for item in kubectl.items("replicasets", "-n", namespace, "-l", selector):
+        if text(item, "metadata", "annotations", "deployment.kubernetes.io/revision") == revision:
+            return f"{selector},pod-template-hash={text(item, 'metadata', 'labels', 'pod-template-hash')}"
+    return ""
 
 
 def _conditions(deployment: JSON) -> str:
