@@ -231,6 +231,9 @@ async def test_cancelled_error_of_the_reconciler_does_not_end_the_worker() -> No
             assert task is not None
             task.cancel()
             await asyncio.sleep(0)
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0  # or every asyncio.timeout of later reconciles would misbehave
         return Result()
 
     harness = Harness(act)

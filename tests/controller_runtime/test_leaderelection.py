@@ -287,9 +287,14 @@ async def test_release_survives_a_renewal_that_landed_while_it_was_cancelled() -
 
 async def test_release_gives_up_a_claim_whose_answer_never_came() -> None:
     api, clock = FakeLeases(), FakeClock()
-    api.lose_next_answer = True
+    before = Campaign(api, clock, "before")
+    await clock.advance(0.0)
     one = Campaign(api, clock, "one")
     await settle()
+    await before.stop()
+    await before.elector.release()
+    api.lose_next_answer = True
+    await clock.advance(2.0)
     assert not one.elector.leads()
     assert api.spec["holderIdentity"] == "one"
     await one.stop()
