@@ -179,9 +179,9 @@ def choose(found: Iterable[Blocker | None]) -> Blocker | None:
     return min(known, key=_rank) if known else None
 
 
-def _rank(blocker: Blocker) -> tuple[bool, int, str, str]:
+def _rank(blocker: Blocker) -> tuple[bool, int, str, str, str]:
     if blocker.reason in _ORDER:
         place = _ORDER.index(blocker.reason) + 1
     else:  # the container's own words come first, a bare crash loop last
         place = len(_ORDER) + 1 if blocker.reason is Reason.CrashLoop else 0
-    return (not blocker.fatal, place, blocker.pod, blocker.message)
+    return (not blocker.fatal, place, blocker.pod, blocker.message, blocker.reason)

@@ -10,7 +10,7 @@ address, and decoded without trusting its shape.
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import aiohttp
@@ -213,9 +213,3 @@ async def _read(reply: aiohttp.ClientResponse) -> bytes:
         if len(body) > MAX_ANSWER:
             raise ValueError("answer too long")
     return bytes(body)
-
-
-def summary(observations: Mapping[str, Observation]) -> tuple[int, int]:
-    """(bytes, stages) that the pods have behind them, all together."""
-    done = sum(item.bytes_done for item in observations.values())
-    return done, sum(max(item.rank, 0) for item in observations.values())

@@ -195,6 +195,6 @@ def _removal(observed: Observed, revision: Revision) -> list[Effect]:
     for kind in (ctrl.SERVICE, ctrl.CONFIG_MAP):
         child = observed.children.get((kind.kind, key.name))
         if child is not None:
-            effects.append(Delete(kind, key, child.uid))
-    effects.append(Delete(ctrl.DEPLOYMENT, key, revision.uid))
+            effects.append(Delete(kind, key, child.uid, child.resource_version))
+    effects.append(Delete(ctrl.DEPLOYMENT, key, revision.uid, revision.resource_version))
     return effects

@@ -38,11 +38,12 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete exactly the object with this UID."""
+    """Delete exactly the object with this UID, and only if it is still as it was seen."""
 
     kind: ctrl.Kind
     key: ctrl.Key
     uid: str
+    resource_version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,9 @@ async def act(client: ctrl.Client, owner: Owner, effects: Iterable[Effect]) -> N
                 await client.apply(wanted.body)
             case Scale(key, replicas):
                 await client.scale(ctrl.DEPLOYMENT, key, replicas)
-            case Delete(kind, key, uid):
-                await client.delete(kind, key, uid=uid)
+            case Delete(kind, key, uid, version):
+                # A cache that lags may call idle what was scaled up again a moment ago.
+                await client.delete(kind, key, uid=uid, resource_version=version)
             case Annotate(key, uid, annotations):
                 patch = {"metadata": {"uid": uid, "annotations": dict(annotations)}}
                 await client.patch(ctrl.DEPLOYMENT, key, patch, type="merge")

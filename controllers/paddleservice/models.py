@@ -9,7 +9,9 @@ from .observed import Observed, Revision
 from .rollout import Rollout, models_json, pods_of
 
 #: Revisions that are listed in status, newest first.
-MAX_LISTED = 16
+MAX_LISTED = 12
+#: Models named of a revision that nothing runs on.
+MAX_NAMED = 2
 _STATES = ("Failed", "Waiting", "Pulling", "Loading", "WarmingUp", "Ready")
 
 
@@ -142,6 +144,7 @@ def _listed(revision: Revision, with_models: bool) -> JSON:
     models = [dict(model) for model in revision.models]
     if not with_models:
         models = [{key: model[key] for key in ("name", "version") if key in model} for model in models]
+        models = models[:MAX_NAMED]
     return pruned(
         {
             "hash": revision.hash,

@@ -54,6 +54,7 @@ class Revision:
     hash: str
     name: str
     uid: str
+    resource_version: str
     created: str
     replicas: int
     ready: int
@@ -88,6 +89,7 @@ class Child:
     """An object of ours that is there."""
 
     uid: str
+    resource_version: str
     raw: Mapping[str, object] = field(repr=False)
 
 
@@ -198,6 +200,7 @@ def revision_of(deployment: ctrl.Object, pods: Iterable[Pod]) -> Revision:
         hash=name,
         name=deployment.name,
         uid=deployment.uid,
+        resource_version=deployment.resource_version,
         created=text(deployment.metadata.get("creationTimestamp")),
         replicas=integer(deployment.spec.get("replicas"), 1),
         ready=integer(status.get("readyReplicas")),

@@ -102,7 +102,7 @@ class PaddleServiceReconciler:
         return ctrl.Result(requeue_after=1.0)
 
     async def _write(self, service: ctrl.Object, decision: Decision) -> ctrl.Object | None:
-        """Write the status if it changed, then announce. None: someone else was there first, start over."""
+        """Write the status if it changed, then announce. None: it changed or went meanwhile, start over."""
         if decision.status is not None:
             try:
                 service = await self._client.apply_status(
@@ -112,7 +112,7 @@ class PaddleServiceReconciler:
                     resource_version=service.resource_version,
                     uid=service.uid,
                 )
-            except ctrl.Conflict:
+            except (ctrl.Conflict, ctrl.NotFound):
                 return None
             self._written[service.key] = self._clock()
             self._tell(service, (note for note in decision.notes if note.effect is None))
@@ -154,7 +154,7 @@ class PaddleServiceReconciler:
                 if strange is not None:
                     others.append(strange)
                 else:
-                    children[kind.kind, item.name] = Child(item.uid, item.raw)
+                    children[kind.kind, item.name] = Child(item.uid, item.resource_version, item.raw)
         if not others and _in_conflict(service):
             others += await self._strangers(owner, children)
         return Observed(

@@ -20,6 +20,16 @@ def _models_services(cache: ctrl.Cache) -> Callable[[ctrl.Object], Iterable[ctrl
     return keys
 
 
+def _without(field: str) -> Callable[[ctrl.JSON], ctrl.JSON]:
+    """A transform that keeps out of the cache what nobody reads: the largest part of a Pod or ConfigMap."""
+
+    def shrink(raw: ctrl.JSON) -> ctrl.JSON:
+        raw.pop(field, None)
+        return raw
+
+    return shrink
+
+
 def setup(
     manager: ctrl.Manager,
     options: Options,
@@ -31,8 +41,10 @@ def setup(
     index = {BY_SERVICE: by_service}
     cache.watch(PADDLE_SERVICE, indexes={BY_MODEL: by_model})
     cache.watch(PADDLE_MODEL)
-    for kind in (ctrl.POD, ctrl.DEPLOYMENT, ctrl.SERVICE, ctrl.PDB, ctrl.NETWORK_POLICY, ctrl.CONFIG_MAP):
+    for kind in (ctrl.DEPLOYMENT, ctrl.SERVICE, ctrl.PDB, ctrl.NETWORK_POLICY):
         cache.watch(kind, labels=MANAGED_SELECTOR, indexes=index)
+    cache.watch(ctrl.POD, labels=MANAGED_SELECTOR, indexes=index, transform=_without("spec"))
+    cache.watch(ctrl.CONFIG_MAP, labels=MANAGED_SELECTOR, indexes=index, transform=_without("data"))
 
     channel = ctrl.Channel()
     store = ObservedStore()

@@ -7,7 +7,7 @@ whenever something changes, and keeps no memory.
 Guarantees, for RollingUpdate and as long as `desired` stays the same:
 - the sizes never add up to more than desired + surge (pods that still leave are counted);
 - a scale-down never takes a ready pod while fewer than desired - unavailable would be left, nor the stable
-  revision's pods (ready or not) before as many of the new revision are ready;
+  revision's pods (ready or not) before as many of other revisions are ready;
 - a revision that never became stable and is not wanted any more gives up its pods that are not ready at once;
 - if the new revision's pods become ready, the plan ends with it at `desired` and all others at 0.
 
