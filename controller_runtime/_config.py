@@ -145,9 +145,7 @@ class TLS:
             except (OSError, ssl.SSLError) as error:
                 if self._context is None:
                     names = ", ".join(path for path in (self.ca_file, self.cert_file, self.key_file) if path)
-                    raise ConfigError(
-                        f"TLS files {names}: {error}; check that they exist and are PEM"
-                    ) from error
+                    raise ConfigError(f"TLS files {names}: {error}; they must exist and be PEM") from error
         return self._context
 
     def _build(self) -> ssl.SSLContext:
@@ -199,9 +197,7 @@ class Config:
         try:
             load(found, token_filename=os.fspath(token), cert_filename=os.fspath(authority))
         except (ConfigException, OSError) as error:
-            raise ConfigError(
-                f"in-cluster configuration: {error}; is this a pod with a service account?"
-            ) from error
+            raise ConfigError(f"in-cluster: {error}; is this a pod with a service account?") from error
         namespace = directory / "namespace"
         return cls(
             server=found.host,
@@ -214,12 +210,12 @@ class Config:
 
 async def _from_kubeconfig(path: str, context: str | None) -> Config:
     from kubernetes_asyncio.client import Configuration
-    from kubernetes_asyncio.config import ConfigException, load_kube_config
+    from kubernetes_asyncio.config import load_kube_config
 
     found: Any = Configuration()
     try:
         loader: Any = await load_kube_config(path, context, found, persist_config=False)
-    except (ConfigException, OSError, TypeError, KeyError) as error:
+    except Exception as error:  # a broken file ends in any of a dozen
         raise ConfigError(f"kubeconfig {path!r}: {error}") from error
     user = loader._user
     credentials: Credentials

@@ -63,7 +63,7 @@ class FaultProxy:
         """Reset every open connection, as a crashed node or a firewall does. New ones are taken."""
         for writer in self._writers:
             raw = writer.get_extra_info("socket")
-            if raw is not None:
+            if raw is not None and raw.fileno() >= 0:
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             writer.transport.abort()
 
@@ -202,6 +202,10 @@ class HTTPFaultProxy:
         """Answer the next `times` requests for which `match(method, path, query)` with a failure Status."""
         body = orjson.dumps(_status(status, reason, message))
         self._faults.append(_Fault(match, times, status, {**(headers or {})}, body))
+
+    def clear(self) -> None:
+        """Take back every fault that is still to come."""
+        self._faults.clear()
 
     def end_watch(self, match: Match, status: int, *, reason: str = "", times: int = 1) -> None:
         """Put an ERROR event at the front of the next `times` matching watches and end them."""
