@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from artifacts import ArtifactError, load_config
+from runtime.addresses import bind
 from runtime.errors import Reason
 from runtime.prestart import Prestarted, prestart
+from runtime.restarts import RestartOptions
 from runtime.spec import Limits, ModelSpec, from_argument, from_desired
 
 _CONFIG = "/etc/paddle/models.yaml"
@@ -62,8 +65,13 @@ def _parser() -> argparse.ArgumentParser:
         default=limits.run_at_least,
         help="seconds before a run can count as hung",
     )
+    add(
+        "--crash-budget", type=int, default=5, help="deaths of its workers within 2 minutes that fail a model"
+    )
     add("--termination-log", type=Path, default=Path("/dev/termination-log"), help="file for the last word")
-    add("--log-level", default="info", help="debug, info, warning or error")
+    add(
+        "--log-level", default="info", choices=["debug", "info", "warning", "error"], help="of the JSON lines"
+    )
     return parser
 
 
@@ -74,34 +82,36 @@ class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        labels, specs = _specs(options)
         limits = _limits(options)
-    except (ArtifactError, ValueError) as error:
+        labels, specs = _specs(options)
+        sockets = bind(options.http), bind(options.admin)
+    except (ArtifactError, OSError, ValueError) as error:
         return _refuse(str(error), options.termination_log)
     # Before anything heavy is imported: the workers load their libraries on another core meanwhile.
     total = sum(spec.workers for spec in specs)
     started = [prestart(spec, limits, total_workers=total) for spec in specs]
     try:
-        return _serve(options, labels, started, limits)
-    except (OSError, ValueError) as error:
-        return _refuse(str(error), options.termination_log)
+        return _serve(options, labels, started, limits, sockets)
     finally:
         for one in started:
             one.close()
 
 
 def _serve(
-    options: argparse.Namespace, labels: dict[str, str], started: Sequence[Prestarted], limits: Limits
+    options: argparse.Namespace,
+    labels: dict[str, str],
+    started: Sequence[Prestarted],
+    limits: Limits,
+    sockets: tuple[socket.socket, socket.socket],
 ) -> int:
-    """Raises OSError or ValueError with one line for an address or log level that cannot be used."""
     import uvloop
 
     from runtime.logs import configure
     from runtime.model import Model
-    from runtime.serve import Service, bind, stop_on_signals
+    from runtime.serve import Service, stop_on_signals
 
     log = configure(options.log_level)
-    http, admin = bind(options.http), bind(options.admin)
+    http, admin = sockets
 
     async def run() -> None:
         service = Service(
@@ -144,7 +154,7 @@ def _specs(options: argparse.Namespace) -> tuple[dict[str, str], list[ModelSpec]
 
 
 def _limits(options: argparse.Namespace) -> Limits:
-    for name in ("max_body", "max_queue", "arena", "request_timeout", "workers"):
+    for name in ("max_body", "max_queue", "arena", "request_timeout", "workers", "crash_budget"):
         if getattr(options, name) <= 0:
             raise ValueError(f"--{name.replace('_', '-')} {getattr(options, name)} must be above 0")
     if options.max_body * 2 > options.arena:
@@ -162,6 +172,7 @@ def _limits(options: argparse.Namespace) -> Limits:
         header=options.header_timeout,
         body_start=options.body_timeout,
         run_at_least=options.run_at_least,
+        restarts=RestartOptions(budget=options.crash_budget),
     )
 
 

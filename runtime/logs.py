@@ -21,12 +21,8 @@ class Logger(Protocol):
 
 
 def configure(level: str = "info", stream: BinaryIO | None = None) -> Logger:
-    """Sets structlog up for this process and returns the root logger. Raises ValueError for an unknown
-    level.
-    """
-    number = logging.getLevelNamesMapping().get(level.upper())
-    if number is None:
-        raise ValueError(f"log level {level!r} is not known: write debug, info, warning or error")
+    """Sets structlog up for this process and returns the root logger; `level` as logging has it."""
+    number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -38,7 +38,8 @@ class Model:
         self.threads = started.threads
         self._log = log.bind(model=spec.name, model_version=spec.version)
         self._started = started
-        self._restarts = Restarts(spec.restarts)
+        self._restarts = Restarts(limits.restarts)
+        self._window = limits.restarts.window
         self._skip: dict[str, str] = {}
         self.slots = [
             Slot(self, index, load_limit=limits.load, warm_limit=spec.warm_up.timeout_seconds)
@@ -181,7 +182,7 @@ class Model:
         delay = self._restarts.died(asyncio.get_running_loop().time())
         self._log.error("worker died", worker=slot.index, how=str(how), hung=slot.hung, restart_in=delay)
         if delay is None:
-            count, window = self._restarts.recent, self.spec.restarts.window
+            count, window = self._restarts.recent, self._window
             self.failed(ModelError(reason, f"{count} workers died within {window:g} s, the last by {how}"))
         return delay
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from runtime.frames import MAX_FRAME, Frame, FrameError, Op, pack, unpack
 
+_STDERR = 2
 _SOCKET_BUFFER = 4 * MAX_FRAME
 
 
@@ -52,7 +53,7 @@ def spawn(
                 pass_fds=(theirs.fileno(), arena_fd),
                 stdin=subprocess.DEVNULL,
                 # Native libraries print as they like; stdout carries JSON lines only.
-                stdout=sys.stderr,
+                stdout=_STDERR,
                 env={**os.environ, **_environment(threads), **(env or {})},
             )
         except OSError:

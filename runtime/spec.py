@@ -30,6 +30,7 @@ class Limits:
     run_unknown: float = 60.0
     grace: float = 30.0
     drain_quiet: float = 3.0
+    restarts: RestartOptions = field(default_factory=RestartOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,6 @@ class ModelSpec:
     warm_up: WarmUp = field(default_factory=WarmUp)
     inputs: Sequence[Tensor] = ()
     outputs: Sequence[Tensor] = ()
-    restarts: RestartOptions = field(default_factory=RestartOptions)
     content_digest: str = ""
     size: int = 0
     problem: str = ""  # why there is nothing to load: the model is Failed from the start
