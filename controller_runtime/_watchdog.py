@@ -126,7 +126,7 @@ class Watchdog:
             controller=label,
             task=task.get_name() if task is not None else "",
             seconds=round(time.monotonic() - beat, 3),
-            stack=[f"{entry.filename}:{entry.lineno} {entry.name}" for entry in stack],
+            frames=[f"{entry.filename}:{entry.lineno} {entry.name}" for entry in stack],
         )
         if self._blocked is not None:
             self._blocked(label)
