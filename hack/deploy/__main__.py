@@ -59,12 +59,12 @@ def up(kubectl: Kubectl, options: render.Options, *, timeout: float = 120.0) -> 
     rest = [item for item in objects if item.get("kind") != "CustomResourceDefinition"]
     if options.watch_namespaces:
         kubectl.run("delete", "clusterrole,clusterrolebinding", "-l", render.PART_OF, "--ignore-not-found")
-    kubectl.apply(_namespaces_first(rest), manager=MANAGER)
+    kubectl.apply(namespaces_first(rest), manager=MANAGER)
     rollout.wait(kubectl, render.NAMESPACE, render.NAME, timeout=timeout)
     return time.monotonic() - started
 
 
-def _namespaces_first(objects: Sequence[JSON]) -> list[JSON]:
+def namespaces_first(objects: Sequence[JSON]) -> list[JSON]:
     return sorted(objects, key=lambda item: item.get("kind") != "Namespace")
 
 
