@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import controller_runtime as ctrl
 
 from .kinds import MANAGED_SELECTOR, PADDLE_MODEL, PADDLE_SERVICE
@@ -10,6 +12,18 @@ from .kinds import MANAGED_SELECTOR, PADDLE_MODEL, PADDLE_SERVICE
 INDEX_MODEL = "model"
 
 MANAGED_KINDS = (ctrl.DEPLOYMENT, ctrl.SERVICE, ctrl.CONFIG_MAP, ctrl.POD, ctrl.PDB, ctrl.NETWORK_POLICY)
+
+
+def _without(field: str) -> Callable[[ctrl.JSON], ctrl.JSON]:
+    def shrink(raw: ctrl.JSON) -> ctrl.JSON:
+        raw.pop(field, None)
+        return raw
+
+    return shrink
+
+
+#: What nobody reads is not kept: the largest part of a Pod and of a ConfigMap.
+TRANSFORMS = {ctrl.POD: _without("spec"), ctrl.CONFIG_MAP: _without("data")}
 
 
 def referenced_models(service: ctrl.Object) -> list[str]:
@@ -27,4 +41,4 @@ def configure(manager: ctrl.Manager) -> None:
     manager.cache.watch(PADDLE_MODEL)
     manager.cache.watch(PADDLE_SERVICE, indexes={INDEX_MODEL: referenced_models})
     for kind in MANAGED_KINDS:
-        manager.cache.watch(kind, labels=MANAGED_SELECTOR)
+        manager.cache.watch(kind, labels=MANAGED_SELECTOR, transform=TRANSFORMS.get(kind))

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 
 import controller_runtime as ctrl
 
-from ..kinds import MANAGED_SELECTOR, PADDLE_MODEL, PADDLE_SERVICE
+from ..caches import MANAGED_KINDS
+from ..kinds import PADDLE_MODEL, PADDLE_SERVICE
 from ..options import Options
 from ..probe import ObservedStore, Prober, Target
 from .reconciler import BY_MODEL, BY_SERVICE, PaddleServiceReconciler, by_model, by_service, service_of
@@ -20,31 +21,21 @@ def _models_services(cache: ctrl.Cache) -> Callable[[ctrl.Object], Iterable[ctrl
     return keys
 
 
-def _without(field: str) -> Callable[[ctrl.JSON], ctrl.JSON]:
-    """A transform that keeps out of the cache what nobody reads: the largest part of a Pod or ConfigMap."""
-
-    def shrink(raw: ctrl.JSON) -> ctrl.JSON:
-        raw.pop(field, None)
-        return raw
-
-    return shrink
-
-
 def setup(
     manager: ctrl.Manager,
     options: Options,
     *,
     probe_url: Callable[[Target], str] | None = None,
 ) -> PaddleServiceReconciler:
-    """Add the controller and its prober to `manager`. `probe_url` replaces http://<pod>:<port>/progress."""
+    """Add the controller and its prober to `manager`, whose caches were declared by `caches.configure`.
+
+    `probe_url` replaces http://<pod>:<port>/progress.
+    """
     cache = manager.cache
     index = {BY_SERVICE: by_service}
     cache.watch(PADDLE_SERVICE, indexes={BY_MODEL: by_model})
-    cache.watch(PADDLE_MODEL)
-    for kind in (ctrl.DEPLOYMENT, ctrl.SERVICE, ctrl.PDB, ctrl.NETWORK_POLICY):
-        cache.watch(kind, labels=MANAGED_SELECTOR, indexes=index)
-    cache.watch(ctrl.POD, labels=MANAGED_SELECTOR, indexes=index, transform=_without("spec"))
-    cache.watch(ctrl.CONFIG_MAP, labels=MANAGED_SELECTOR, indexes=index, transform=_without("data"))
+    for kind in MANAGED_KINDS:
+        cache.watch(kind, indexes=index)
 
     channel = ctrl.Channel()
     store = ObservedStore()

@@ -9,6 +9,7 @@ from aiohttp import web
 
 import controller_runtime as ctrl
 from controller_runtime.testing import Envtest
+from controllers import caches
 from controllers.kinds import FIELD_MANAGER, PADDLE_SERVICE
 from controllers.options import Options
 from controllers.paddleservice import PaddleServiceReconciler, setup
@@ -24,6 +25,7 @@ async def operator(apiserver: Envtest, namespace: str, url: str = "") -> AsyncIt
     manager = ctrl.Manager(
         apiserver.config, field_manager=FIELD_MANAGER, namespaces=[namespace], graceful_timeout=2.0
     )
+    caches.configure(manager)
     setup(manager, Options(runtime_image="paddle-runtime:dev"), probe_url=lambda target: url)
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
@@ -145,6 +147,7 @@ async def test_the_declared_permissions_are_enough(
     manager = ctrl.Manager(
         apiserver.user(user), field_manager=FIELD_MANAGER, namespaces=[namespace], graceful_timeout=2.0
     )
+    caches.configure(manager)
     setup(
         manager, Options(runtime_image="paddle-runtime:dev"), probe_url=lambda target: "http://127.0.0.1:1/"
     )
