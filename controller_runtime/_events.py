@@ -173,6 +173,7 @@ class EventBroadcaster:
         self._idle = asyncio.Event()
         self._idle.set()
         self._sequence = 0
+        self._draining = False
 
     def recorder(self, component: str) -> EventRecorder:
         """A recorder that signs as `component` (reportingController)."""
@@ -280,6 +281,9 @@ class EventBroadcaster:
             while self._pending:
                 series = self._pending.popleft()
                 series.queued = False
+                if self._clock.monotonic() < series.next_write and not self._draining:
+                    self._later.add(series.identity)  # it was repeated while its last write was under way
+                    continue
                 try:
                     await self._write(series)
                 except Exception:
@@ -310,6 +314,7 @@ class EventBroadcaster:
 
     async def drain(self, timeout: float) -> None:
         """Have everything written, held back repeats included, or give up after `timeout` seconds."""
+        self._draining = True
         for identity in list(self._later):
             series = self._series.get(identity)
             if series is not None and not series.queued:
@@ -343,8 +348,6 @@ class EventBroadcaster:
                 series.interval * 2 or options.series_interval * (count > 1), options.series_interval_max
             )
             series.next_write = self._clock.monotonic() + series.interval
-            if series.count > count:
-                self._later.add(series.identity)
             return
 
     async def _send(self, series: _Series, count: int) -> None:

@@ -122,6 +122,24 @@ async def test_a_series_is_updated_ever_less_often_and_its_count_stays_exact() -
         assert h.api.patched[-1][1]["series"]["lastObservedTime"] == "2026-01-01T00:09:59.000000Z"
 
 
+async def test_repeats_during_a_write_do_not_make_a_stream_of_writes() -> None:
+    async with Harness() as h:
+        patch = h.api.patch
+
+        async def slow(*arguments: Any, **options: Any) -> Object:
+            h.events.normal(POD, "Same", "same")  # once more while the write is under way
+            return await patch(*arguments, **options)
+
+        h.api.patch = slow  # type: ignore[method-assign]
+        h.events.normal(POD, "Same", "same")
+        await h.clock.advance()
+        h.events.normal(POD, "Same", "same")
+        await h.clock.advance(9.0)
+        assert len(h.api.patched) == 1
+        await h.clock.advance(1.0)
+        assert len(h.api.patched) == 2
+
+
 async def test_a_series_ends_when_nothing_comes_for_long() -> None:
     async with Harness() as h:
         h.events.normal(POD, "Same", "same")

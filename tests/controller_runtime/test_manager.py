@@ -205,6 +205,29 @@ async def test_a_lost_lease_cancels_at_once_and_is_an_error() -> None:
     assert cancelled == [Key("ns", "a")]
 
 
+async def test_a_lost_lease_cancels_led_work_before_anything_else_is_waited_for() -> None:
+    api, clock, log = FakeLeases(), FakeClock(), list[str]()
+    manager = elect(make(leader_election=LeaderElection(name="lock"), clock=clock), api)
+    release = asyncio.Event()
+
+    async def slow_to_end() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await release.wait()
+
+    manager.add(Recorded("led", log))
+    manager.add(slow_to_end, leader=False)
+    running = Running(manager)
+    await until(lambda: log)
+    api.hanging = True
+    await clock.advance(11.9)
+    await until(lambda: "-led" in log, seconds=2.0)
+    release.set()
+    with pytest.raises(LeaderLost):
+        await asyncio.wait_for(running.task, 10.0)
+
+
 async def test_a_non_leader_that_is_stopped_never_starts_led_work() -> None:
     """controller-runtime#2719: the lease may become ours in the very moment of the stop."""
     log: list[str] = []
