@@ -156,13 +156,13 @@ def secret(namespace: str, name: str, access: str, key: str) -> dict[str, object
 
 @pytest.fixture(scope="session")
 def linear(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Tiny real Paddle models y = w * x + b in the store, by version; the value is the key of the folder."""
+    """Tiny real models y = w * sum(x) + b in the store: the key of the folder by version."""
     from tests.support import models
 
     keys = {}
     for version, (weight, bias) in {"v1.0.0": (2.0, 1.0), "v1.1.0": (3.0, -1.0)}.items():
         folder = tmp_path_factory.mktemp(f"linear-{version}")
-        models.write_linear(folder, weight=weight, bias=bias)
+        models.write_paddle(folder, weight=weight, bias=bias)
         keys[version] = f"linear/{version}/"
         store.put_folder(keys[version], folder)
     return keys
@@ -179,7 +179,7 @@ async def main():
             nonlocal slow
             began = time.monotonic()
             try:
-                async with session.post(url, json={"inputs": {"x": [[1.0]]}}) as answer:
+                async with session.post(url, json={"inputs": {"x": [[1.0, 1.0, 1.0]]}}) as answer:
                     body = await answer.json()
                     if answer.status != 200:
                         failed.append(f"{answer.status} {body}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -10,6 +12,18 @@ from e2e.fixtures import Namespace, Store, finished, load_pod
 from e2e.kube import Kube, condition, message, metadata_of, status_of, until
 
 pytestmark = pytest.mark.cluster
+
+
+def post(port: int, body: str) -> tuple[int, dict[str, object]]:
+    """Status and JSON body of a POST to /predict on a local port."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/predict", body.encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
 
 
 def uids(pods: list[dict[str, object]]) -> set[object]:
@@ -25,10 +39,10 @@ def test_from_a_bucket_to_a_prediction(operator: Kube, ns: Namespace, linear: di
     assert str(status["artifact"]["contentDigest"]).startswith("sha256:")  # type: ignore[index]
     assert condition(model, "Available")["status"] == "True"
     assert condition(model, "ArtifactResolved")["status"] == "True"
-    answer = operator.predict(ns.name, "linear", {"x": [[5.0]]})
+    answer = operator.predict(ns.name, "linear", {"x": [[1.0, 1.0, 3.0]]})
     assert answer["model_version"] == "v1.0.0"
     (output,) = answer["outputs"].values()  # type: ignore[attr-defined]
-    assert output == [[pytest.approx(11.0)]]
+    assert output == [[pytest.approx(11.0), pytest.approx(11.0)]]
     table = operator.run("-n", ns.name, "get", "paddlemodels")
     assert table.split("\n")[0].split() == ["NAME", "VERSION", "PHASE", "READY", "CANARY", "URL", "AGE"]
     events = operator.run("-n", ns.name, "get", "events.events.k8s.io", "-o", "json")
@@ -49,7 +63,7 @@ def test_a_rolling_update_loses_no_request_and_rolls_back_to_the_same_revision(
     ns.apply(ns.model("linear", linear["v1.1.0"], version="v1.1.0"))
     second = status_of(ns.phase("linear", "Ready", within=90, generation=2))
     assert second["revision"] != first["revision"]
-    assert operator.predict(ns.name, "linear", {"x": [[5.0]]})["model_version"] == "v1.1.0"
+    assert operator.predict(ns.name, "linear", {"x": [[1.0, 1.0, 3.0]]})["model_version"] == "v1.1.0"
 
     ns.apply(ns.model("linear", linear["v1.0.0"]))
     third = status_of(ns.phase("linear", "Ready", within=90, generation=3))
@@ -94,7 +108,7 @@ def test_a_standalone_service_serves_two_models_in_one_pod(
         "paddleservice", "both", ns.name, lambda found: status_of(found).get("phase") == "Ready", within=120
     )
     for name, version in (("one", "v1.0.0"), ("two", "v1.1.0")):
-        body = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]}
+        body = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1.0, 1.0, 1.0]}]}
         done = operator.post(ns.name, "both", f"/v2/models/{name}/infer", json.dumps(body))
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["model_version"] == version
@@ -108,16 +122,18 @@ def test_malformed_bodies_are_answered_with_the_input_that_is_wrong(
 ) -> None:
     ns.apply(ns.model("linear", linear["v1.0.0"]))
     ns.phase("linear", "Ready", within=90)
-    for body, word in (
-        ("{", "JSON"),
-        (json.dumps({"inputs": {"y": [[1.0]]}}), "x"),
-        (json.dumps({"inputs": {"x": [["a"]]}}), "x"),
-        (json.dumps({"inputs": {"x": [[1.0, 2.0]]}}), "x"),
-        (json.dumps({"inputs": {}}), "x"),
-    ):
-        done = operator.post(ns.name, "linear", "/predict", body)
-        assert done.returncode != 0
-        assert word in done.stderr + done.stdout, (body, done.stderr)
+    with operator.forward(ns.name, "service/linear", 80) as port:
+        for body, word in (
+            ("{", "JSON"),
+            (json.dumps({"inputs": {"y": [[1.0]]}}), "'x'"),
+            (json.dumps({"inputs": {"x": [["a", 1.0, 1.0]]}}), "'x'"),
+            (json.dumps({"inputs": {"x": [[1.0, 2.0]]}}), "'x'"),
+            (json.dumps({"inputs": {}}), "'x'"),
+        ):
+            status, answer = post(port, body)
+            assert status == 400, (body, answer)
+            assert list(answer) == ["error"]
+            assert word in str(answer["error"]), (body, answer)
     restarts = [item["restartCount"] for pod in ns.pods() for item in status_of(pod)["containerStatuses"]]  # type: ignore[attr-defined]
     assert restarts == [0]
 
