@@ -141,7 +141,7 @@ async def test_410_in_the_stream_is_a_relist_with_one_deletion_each(
             await world.delete("goes")
             proxy.clear()
             await world.shows("stays")
-            assert world.heard.deletes == [("goes", True)]
+            await until(lambda: world.heard.deletes == [("goes", True)])
             assert world.heard.adds == ["goes", "stays"]
 
 
@@ -155,7 +155,7 @@ async def test_410_on_the_watch_request_is_a_relist(apiserver: Envtest, namespac
             await world.delete("goes")
             proxy.clear()
             await world.shows()
-            assert world.heard.deletes == [("goes", True)]
+            await until(lambda: world.heard.deletes == [("goes", True)])
         assert len([one for one in proxy.seen if one.is_list and one.status == 200]) == 2
 
 
@@ -167,7 +167,7 @@ async def test_410_on_the_second_page_is_one_full_list(apiserver: Envtest, names
         proxy.answer(lambda method, path, query: "continue" in query, 410, reason="Expired")
         async with world.running():
             await world.shows(*names)
-            assert sorted(world.heard.adds) == names
+            await until(lambda: sorted(world.heard.adds) == names)
 
 
 async def test_real_expiry_after_a_compaction(apiserver: Envtest, namespace: str) -> None:
@@ -182,7 +182,7 @@ async def test_real_expiry_after_a_compaction(apiserver: Envtest, namespace: str
             apiserver.compact()
             link.refuse(False)
             await world.shows("new")
-            assert [name for name, _ in world.heard.deletes] == ["goes"]
+            await until(lambda: [name for name, _ in world.heard.deletes] == ["goes"])
             assert first.resource_version <= world.informer.last_resource_version
 
 
