@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import yaml
 
 from runtime.arena import Arena, Block
 from runtime.frames import MAX_FRAME, WINDOW, Frame, Op, Tensor, pack, unpack
@@ -267,3 +268,28 @@ def _address(text: str) -> tuple[str, int]:
 def connect(running: Running) -> socket.socket:
     """A bare connection to the service port."""
     return socket.create_connection(running.http, timeout=DEADLINE)
+
+
+def entry(name: str, path: Path, **extra: object) -> dict[str, object]:
+    source = {"scheme": "file", "root": str(path), "files": []}
+    return {"name": name, "uid": f"uid-{name}", "version": "v1.2.3", "digest": "", "framework": "paddle",
+            "source": source, **extra}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def server(nets: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("config")
+    desired = {
+        "schema": 1,
+        "service": "demo",
+        "namespace": "team-a",
+        "revision": "ab12cd34",
+        "models": [
+            entry("lin", nets["linear"], latencySLAMilliseconds=37, engine="native"),
+            entry("two", nets["two"]),
+        ],
+    }
+    config = folder / "models.yaml"
+    config.write_text(yaml.safe_dump(desired))
+    with serving("--config", str(config), "--models", str(folder), "--max-body", "1") as running:
+        yield running

@@ -5,48 +5,11 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.runtime.conftest import Running, connect, serving, wait_for
-
-JSON = {"Content-Type": "application/json"}
-HEADER = "Inference-Header-Content-Length"
-
-
-def entry(name: str, path: Path, **extra: object) -> dict[str, object]:
-    source = {"scheme": "file", "root": str(path), "files": []}
-    return {"name": name, "uid": f"uid-{name}", "version": "v1.2.3", "digest": "", "framework": "paddle",
-            "source": source, **extra}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def server(nets: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("config")
-    desired = {
-        "schema": 1,
-        "service": "demo",
-        "namespace": "team-a",
-        "revision": "ab12cd34",
-        "models": [
-            entry("lin", nets["linear"], latencySLAMilliseconds=37, engine="native"),
-            entry("two", nets["two"]),
-        ],
-    }
-    config = folder / "models.yaml"
-    config.write_text(yaml.safe_dump(desired))
-    with serving("--config", str(config), "--models", str(folder), "--max-body", "1") as running:
-        yield running
-
-
-def v2(name: str, datatype: str, shape: list[int], data: object, **extra: object) -> dict[str, object]:
-    return {"name": name, "datatype": datatype, "shape": shape, "data": data, **extra}
-
-
-X = v2("x", "FP32", [1, 3], [1, 2, 3])
+from tests.runtime.conftest import Running, connect, wait_for
+from tests.runtime.requests import HEADER, X, binary, blob_input, v2
 
 
 def test_predict_by_name(server: Running) -> None:
@@ -100,16 +63,6 @@ def test_v2_infer_json(server: Running) -> None:
     assert [o["name"] for o in got.json["outputs"]] == [second]  # type: ignore[attr-defined]
 
 
-def binary(document: dict[str, object], *blobs: bytes) -> tuple[bytes, dict[str, str]]:
-    head = json.dumps(document).encode()
-    headers = {"Content-Type": "application/octet-stream", HEADER: str(len(head))}
-    return b"".join([head, *blobs]), headers
-
-
-def blob_input(name: str, datatype: str, shape: list[int], size: object) -> dict[str, object]:
-    return {"name": name, "datatype": datatype, "shape": shape, "parameters": {"binary_data_size": size}}
-
-
 def test_v2_infer_binary_both_ways(server: Running) -> None:
     data = struct.pack("<3f", 1, 2, 3)
     document = {"inputs": [blob_input("x", "FP32", [1, 3], 12)], "parameters": {"binary_data_output": True}}
@@ -160,121 +113,6 @@ def test_v2_metadata_and_health(server: Running) -> None:
     assert meta["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}]
     assert meta["platform"] == "paddle_pir"
     assert meta["parameters"] == {"engine": "native", "note": ""}
-
-
-MALFORMED = {
-    "empty": (b"", "empty"),
-    "not json": (b"{", "not JSON"),
-    "not an object": (b"[1]", "JSON object"),
-    "not utf-8": (b'{"inputs": "\xff"}', "not JSON"),
-    "depth bomb": (b'{"inputs": {"x": ' + b"[" * 5000, "not JSON"),
-    "no inputs": ({}, "inputs"),
-    "inputs a number": ({"inputs": 5}, "inputs"),
-    "no input of that name": ({"inputs": {"z": [[1, 2, 3]]}}, "'z' is unknown; the model expects 'x'"),
-    "missing input": ({"inputs": {}}, "'x' is missing"),
-    "nan text": (b'{"inputs": {"x": [[1, 2, NaN]]}}', "NaN"),
-    "nan string": ({"inputs": {"x": [[1, 2, "NaN"]]}}, "input 'x': 'NaN'"),
-    "infinity": (b'{"inputs": {"x": [[1, 2, 1e999]]}}', "not JSON"),
-    "overflow": ({"inputs": {"x": [[1, 2, 1e39]]}}, "input 'x': 1e+39 overflows FP32"),
-    "null": ({"inputs": {"x": [[1, 2, None]]}}, "input 'x': null"),
-    "bool for float": ({"inputs": {"x": [[1, 2, True]]}}, "input 'x': True"),
-    "object for number": ({"inputs": {"x": [[1, 2, {}]]}}, "input 'x': {}"),
-    "ragged": ({"inputs": {"x": [[1, 2, 3], [1, 2]]}}, "input 'x': ragged"),
-    "ragged deep": ({"inputs": {"x": [[1, 2, [3]]]}}, "input 'x': a list beside"),
-    "too deep": ({"inputs": {"x": [[[1, 2, 3]]]}}, "input 'x': lists are nested deeper"),
-    "too shallow": ({"inputs": {"x": [1, 2, 3]}}, "input 'x': shape [3]"),
-    "wrong width": ({"inputs": {"x": [[1, 2]]}}, "input 'x': shape [1, 2] does not fit"),
-    "no rows": ({"inputs": {"x": []}}, "input 'x': shape [0]"),
-    "empty rows": ({"inputs": {"x": [[]]}}, "input 'x': shape [1, 0]"),
-    "scalar": ({"inputs": {"x": 1}}, "input 'x': shape []"),
-    "unknown field": ({"inputs": {"x": {"data": [], "size": 3}}}, "input 'x': 'size' is unknown"),
-    "object without data": ({"inputs": {"x": {"shape": [1, 3]}}}, "'x': data is missing"),
-    "wrong dtype": ({"inputs": {"x": {"datatype": "INT64", "data": [[1, 2, 3]]}}}, "'x': datatype INT64"),
-    "unknown dtype": ({"inputs": {"x": {"datatype": "FLOAT", "data": [[1, 2, 3]]}}}, "datatype 'FLOAT'"),
-    "shape not a list": ({"inputs": {"x": {"shape": 3, "data": [1, 2, 3]}}}, "input 'x': shape must be"),
-    "negative dim": ({"inputs": [v2("x", "FP32", [-1, 3], [1, 2, 3])]}, "input 'x': shape [-1, 3]"),
-    "huge dim": ({"inputs": [v2("x", "FP32", [2**40, 3], [1, 2, 3])]}, "input 'x': shape"),
-    "float dim": ({"inputs": [v2("x", "FP32", [1.0, 3], [1, 2, 3])]}, "input 'x': shape"),
-    "bool dim": ({"inputs": [v2("x", "FP32", [True, 3], [1, 2, 3])]}, "input 'x': shape"),
-    "too few values": ({"inputs": [v2("x", "FP32", [2, 3], [1, 2, 3])]}, "input 'x': 3 values do not fill"),
-    "too many values": ({"inputs": [v2("x", "FP32", [1, 3], [1, 2, 3, 4])]}, "'x': 4 values do not fill"),
-    "nesting against shape": ({"inputs": [v2("x", "FP32", [1, 3], [[1], [2], [3]])]}, "data is nested"),
-    "given twice": ({"inputs": [X, X]}, "input 'x' is given twice"),
-    "no shape": ({"inputs": [{"name": "x", "datatype": "FP32", "data": [1]}]}, "'x': shape is missing"),
-    "no datatype": ({"inputs": [{"name": "x", "shape": [1, 3], "data": [1]}]}, "input 'x': datatype None"),
-    "no data": ({"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32"}]}, "'x': data is missing"),
-    "no name": ({"inputs": [{"shape": [1, 3], "datatype": "FP32", "data": [1]}]}, "input None is unknown"),
-    "inputs of numbers": ({"inputs": [1, 2, 3]}, "each of inputs"),
-    "inputs an empty list": ({"inputs": []}, "inputs must be a list"),
-    "id a number": ({"id": 5, "inputs": [X]}, "id must be a string"),
-    "unknown output": ({"inputs": [X], "outputs": [{"name": "q"}]}, "output 'q' is unknown"),
-    "outputs no list": ({"inputs": [X], "outputs": "y"}, "outputs must be a list"),
-    "shared memory": ({"inputs": [{**X, "parameters": {"shared_memory_region": "r"}}]}, "'x': shared memory"),
-    "parameters no object": ({"inputs": [{**X, "parameters": 3}]}, "input 'x': parameters"),
-    "timeout negative": ({"inputs": [X], "parameters": {"timeout": -1}}, "timeout -1"),
-    "flag no bool": ({"inputs": [X], "parameters": {"binary_data_output": 1}}, "binary_data_output"),
-}  # fmt: skip
-
-
-def runs(server: Running) -> float:
-    """How often workers ran, all models."""
-    text = server.get("/metrics", admin=True).body.decode()
-    lines = [line for line in text.splitlines() if line.startswith("inference_duration_seconds_count")]
-    assert len(lines) == 2
-    return sum(float(line.rpartition(" ")[2]) for line in lines)
-
-
-@pytest.mark.parametrize("case", list(MALFORMED))
-def test_malformed_bodies_are_answered_by_name_and_reach_no_worker(case: str, server: Running) -> None:
-    body, text = MALFORMED[case]
-    before = runs(server)
-    if isinstance(body, dict) and isinstance(body.get("inputs"), list) and "v2 only" not in case:
-        paths = ["/v2/models/lin/infer"]
-    elif isinstance(body, dict):
-        paths = ["/predict"]
-        body = {"model": "lin", **body}
-    else:
-        paths = (
-            ["/predict", "/v2/models/lin/infer"]
-            if case != "nan text" and case != "infinity"
-            else ["/predict"]
-        )
-    for path in paths:
-        got = server.post(path, body)
-        assert got.status == 400, got.body
-        assert set(got.json) == {"error"}
-        if path == paths[0]:
-            assert text in str(got.json["error"])
-    assert runs(server) == before
-
-
-BINARY = {
-    "size too large": ([blob_input("x", "FP32", [1, 3], 16)], b"0" * 12, None, "binary_data_size 16"),
-    "size negative": ([blob_input("x", "FP32", [1, 3], -4)], b"0" * 12, None, "binary_data_size -4"),
-    "size a string": ([blob_input("x", "FP32", [1, 3], "12")], b"0" * 12, None, "binary_data_size '12'"),
-    "size against shape": ([blob_input("x", "FP32", [1, 3], 8)], b"0" * 8, None, "input 'x': 8 bytes"),
-    "trailing bytes": ([blob_input("x", "FP32", [1, 3], 12)], b"0" * 13, None, "1 bytes follow"),
-    "blob without size": ([X], b"0" * 12, None, "12 bytes follow"),
-    "data and size": ([{**X, "parameters": {"binary_data_size": 12}}], b"0" * 12, None, "input 'x': both"),
-    "header too long": ([X], b"", "9999", "must be a whole number"),
-    "header negative": ([X], b"", "-1", "must be a whole number"),
-    "header text": ([X], b"", "x", "must be a whole number"),
-    "header cuts the json": ([X], b"", "10", "not JSON"),
-    "raw of wrong size": ([X], b"", "0", "input 'x'"),
-}
-
-
-@pytest.mark.parametrize("case", list(BINARY))
-def test_malformed_binary_bodies(case: str, server: Running) -> None:
-    inputs, blob, header, text = BINARY[case]
-    before = runs(server)
-    body, headers = binary({"inputs": inputs}, blob)
-    if header is not None:
-        headers[HEADER] = header
-    got = server.request("POST", "/v2/models/lin/infer", body, headers)
-    assert got.status == 400, got.body
-    assert text in str(got.json["error"])
-    assert runs(server) == before
 
 
 @pytest.mark.parametrize(
