@@ -352,6 +352,11 @@ class Download:
             while position < state.file.size:
                 with self._changed:
                     while (front := state.ledger.prefix) <= position and not self._halt.is_set():
+                        if self._running == 1:  # only this thread is left, and nobody brings the rest
+                            raise ArtifactError(
+                                Reason.PULL_FAILED,
+                                f"file {state.file.path!r} ended at {front} of {state.file.size}",
+                            )
                         self._changed.wait(1.0)
                 if self._halt.is_set():
                     return

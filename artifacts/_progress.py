@@ -119,6 +119,8 @@ class _Server(ThreadingHTTPServer):
     def server_bind(self) -> None:
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        # The server container binds the same port next, while connections of this one may still linger.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Not HTTPServer's: it looks up the host's own name, which can take seconds in a pod.
         socket.socket.bind(self.socket, self.server_address)
         self.server_address = self.socket.getsockname()
@@ -160,7 +162,7 @@ class ProgressServer:
             self._server = _Server(port, socket.AF_INET, respond)  # a kernel without IPv6
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), daemon=True, name="progress"
+            target=self._server.serve_forever, args=(0.02,), daemon=True, name="progress"
         )
         self._thread.start()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from artifacts import (
+    PullOptions,
     Reason,
     Stop,
     Stopped,
@@ -181,3 +182,39 @@ def test_backoff_grows_and_ends() -> None:
     options = DownloadOptions(backoff=0.5, backoff_limit=10.0, random=lambda: 0.5)
     assert [options.delay(n) for n in (1, 2, 3, 10)] == [0.5, 1.0, 2.0, 10.0]
     assert DownloadOptions(random=lambda: 0.0).delay(9) == 5.0
+
+
+def one_connection(attempts: int = 4) -> PullOptions:
+    return replace(QUICK, download=replace(QUICK.download, parallel=1, attempts=attempts))
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_only_failures_without_progress_count(files: FileServer, tmp_path: Path, ranges: bool) -> None:
+    files.ranges = ranges
+    files.body_limit = [10_000] * (20 if ranges else 3)  # without ranges each attempt starts anew
+    data = noise(350_000)
+    done = run(http_entry(files, {"w": data}), tmp_path, options=one_connection())
+    assert (done.path / "w").read_bytes() == data
+    assert files.body_limit == []
+
+
+def test_what_had_arrived_of_a_piece_is_kept(files: FileServer, tmp_path: Path) -> None:
+    data = noise(90_000)
+    model = http_entry(files, {"w": data})
+    files.body_limit = [60_000]
+    assert fails(model, tmp_path, options=one_connection(attempts=1)).retryable
+    assert (run(model, tmp_path).path / "w").read_bytes() == data
+    assert [h.get("Range") for _, _, h in files.requests] == [None, "bytes=60000-89999"]
+
+
+def test_another_range_than_the_one_asked_for(files: FileServer, tmp_path: Path) -> None:
+    model = http_entry(files, {"w": noise(350_000)})
+    files.shift = 10
+    assert "another range" in fails(model, tmp_path).message
+
+
+def test_a_piece_that_nobody_brings(
+    files: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("artifacts._download.Download._fetch", lambda *_: None)
+    assert "ended at 0 of 4" in fails(http_entry(files, {"w": b"1234"}), tmp_path).message

@@ -183,7 +183,7 @@ async def test_cancelled(admin: Credentials) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        connection.settimeout(5)
+        connection.settimeout(2)  # less than the thread's own patience
         with connection:
             while await asyncio.to_thread(connection.recv, 65536):
                 pass  # the request, then the end: the thread does not wait on
