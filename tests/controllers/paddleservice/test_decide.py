@@ -313,3 +313,23 @@ def test_children_of_the_revision_are_made_again_if_they_are_gone() -> None:
         e.object.key.name for e in decide(replace(seen, children=child), NOW).effects if isinstance(e, Create)
     ]
     assert made.name not in names
+
+
+def test_of_two_revisions_that_fit_the_current_one_stays() -> None:
+    """A spec without an image fits revisions that differ in nothing but their image."""
+    wanted = desired("v1.0.0")
+    made = [identify(wanted, image=image) for image in ("i:1", "i:2")]
+    revisions = [
+        replace(
+            revision(wanted, ready=1),
+            hash=item.hash,
+            name=f"svc-{item.hash}",
+            recorded=Recorded(item.hash, item.image, item.version, item.inputs),
+        )
+        for item in made
+        if item is not None
+    ]
+    for current in revisions:
+        decision = decide(observed(wanted, *revisions, status={"updatedRevision": current.hash}), NOW)
+        assert decision.report is not None
+        assert decision.report.status["updatedRevision"] == current.hash

@@ -88,6 +88,24 @@ def test_a_broken_revision_makes_room_for_the_next() -> None:
     }
 
 
+def test_ready_pods_of_an_unwanted_revision_stay_while_they_are_needed() -> None:
+    sizes = [size("a", 3, 1), size("b", 2, 2)]
+    assert plan(target="c", stable="a", desired=3, strategy=rolling(2), sizes=sizes) == {
+        "a": 1,
+        "b": 2,
+        "c": 0,
+    }
+
+
+def test_unready_pods_of_an_unwanted_revision_go_at_once() -> None:
+    sizes = [size("a", 2, 2), size("b", 1, 0)]
+    assert plan(target="c", stable="a", desired=3, strategy=rolling(), sizes=sizes) == {
+        "a": 2,
+        "b": 0,
+        "c": 1,
+    }
+
+
 def test_back_in_the_middle_of_a_rollout() -> None:
     sizes = [size("a", 2, 2), size("b", 2, 2)]
     assert plan(target="a", stable="a", desired=3, strategy=rolling(), sizes=sizes) == {"a": 2, "b": 1}
