@@ -84,7 +84,6 @@ def _environment(owner: Owner, revision: str) -> list[JSON]:
         from_field("POD_IP", "status.podIP"),
         {"name": "PADDLE_SERVICE", "value": owner.name},
         {"name": "PADDLE_REVISION", "value": revision},
-        {"name": "TERMINATION_GRACE_SECONDS", "value": str(GRACE_PERIOD)},
         {"name": "HOME", "value": "/tmp"},
     ]
 
@@ -226,7 +225,7 @@ def pod_template(owner: Owner, desired: Desired, revision: str, *, image: str, p
         CONTAINER_SERVER,
         image,
         pull_policy,
-        ["python", "-P", "-m", "runtime", "serve", "--config", config],
+        ["python", "-P", "-m", "runtime", "serve", "--config", config, "--grace", str(GRACE_PERIOD)],
         [*environment, *own_env],  # type: ignore[list-item]
     )
     server |= {
