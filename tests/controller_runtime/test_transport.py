@@ -191,8 +191,10 @@ async def test_a_lost_connection_is_tried_again_for_reads_only(
     assert metrics.seen[0] == ("<error>", "GET")
     assert metrics.seen[-1] == ("200", "GET")
     server.script(drop)
+    server.requests.clear()
     with pytest.raises(TransportError, match="PATCH /: "):
         await transport.request("PATCH", "/", body=b"{}")
+    assert len(server.requests) == 1
 
 
 async def test_the_deadline_holds(server: Server, transport: Transport) -> None:

@@ -32,7 +32,7 @@ MANAGED = [{"manager": "kubectl", "fieldsV1": {"f:spec": {"f:size": {}}}}]
         thing("a", 1, managedFields=MANAGED),
         thing("a", 1, managedFields=MANAGED) | {"data": {"managedFields": MANAGED}},
         {**thing("a", 1), "metadata": {"managedFields": MANAGED, **thing("a", 1)["metadata"]}},
-        {"spec": {"x": 1, "managedFields": MANAGED}, **thing("a", 1, managedFields=MANAGED)},
+        {"extra": {"x": 1, "managedFields": MANAGED}, **thing("a", 1, managedFields=MANAGED)},
         thing("a", 1),
         thing("a", 1, managedFields=[]),
     ],
