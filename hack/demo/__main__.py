@@ -124,7 +124,7 @@ def read_picture(kubectl: Kubectl, alphabet: Sequence[str]) -> None:
 
 async def update(kubectl: Kubectl, alphabet: Sequence[str], version: str) -> load.Outcome:
     """Applies `version` under load; returns what the requests came to."""
-    asked = predict.as_binary(NAME, ocr.preprocess(ocr.draw("Paddle")))
+    asked = predict.as_binary(NAME, ocr.preprocess(ocr.draw("Paddle"), least=0))
 
     def check(body: bytes, header: int) -> str:
         probabilities, answered = predict.from_binary(body, header)
@@ -160,7 +160,8 @@ def _change(kubectl: Kubectl, change: str) -> None:
 
 def report(outcome: load.Outcome) -> None:
     answered = ", ".join(f"{count} by {version}" for version, count in sorted(outcome.versions.items()))
-    print(f"  {outcome.requests} requests at {RATE:.0f}/s: {answered}")
+    rate = outcome.requests / max(outcome.seconds, 0.001)
+    print(f"  {outcome.requests} requests, {rate:.1f} a second: {answered}")
     print(
         f"  latency p50 {outcome.percentile(0.5) * 1e3:.0f} ms, p99 {outcome.percentile(0.99) * 1e3:.0f} ms"
     )

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 HEIGHT = 48
-WIDTH = 320
+WIDTH = 320  # that the model was trained with
+WIDEST = 1280
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +35,15 @@ def draw(text: str, *, size: int = 32) -> Image.Image:
     return picture
 
 
-def preprocess(picture: Image.Image) -> NDArray[np.float32]:
-    """(1, 3, 48, 320): scaled to the height, padded with zeros on the right, values in [-1, 1], BGR.
+def preprocess(picture: Image.Image, *, least: int = WIDTH) -> NDArray[np.float32]:
+    """(1, 3, 48, w): scaled to the height, padded with zeros on the right, values in [-1, 1], BGR.
 
-    A line longer than the width is squeezed to fit.
+    w is `least`, or more for a longer line, up to 1280; a line longer than that is squeezed to fit.
     """
-    width = max(1, min(WIDTH, round(HEIGHT * picture.width / picture.height)))
+    width = max(1, min(WIDEST, round(HEIGHT * picture.width / picture.height)))
     scaled = picture.convert("RGB").resize((width, HEIGHT), Image.Resampling.BILINEAR)
     pixels = np.asarray(scaled, dtype=np.float32)[:, :, ::-1]
-    tensor = np.zeros((1, 3, HEIGHT, WIDTH), dtype=np.float32)
+    tensor = np.zeros((1, 3, HEIGHT, max(least, width)), dtype=np.float32)
     tensor[0, :, :, :width] = (pixels.transpose(2, 0, 1) / 255.0 - 0.5) / 0.5
     return tensor
 

@@ -81,14 +81,14 @@ def wait(
             return clock() - started
         selector = _newest(kubectl, deployment, namespace)
         found = blockers(kubectl.items("pods", "-n", namespace, "-l", selector)) if selector else []
-        text_now = "; ".join(found) or _conditions(deployment) or "no pod yet"
+        text_now = "; ".join(found) or _conditions(deployment) or "waiting for the old pods to end"
         if text_now != said:
             said = text_now
             say(f"  {name}: {said}")
         if clock() - started > timeout:
             raise RolloutError(
                 f"{namespace}/{name} did not roll out within {timeout:.0f} s: {said}"
-                + _log(kubectl, namespace, name)
+                + _log(kubectl, namespace, found)
             )
         sleep(0.5)
 
@@ -112,9 +112,15 @@ def _conditions(deployment: JSON) -> str:
     )
 
 
-def _log(kubectl: Kubectl, namespace: str, name: str) -> str:
-    try:
-        lines = kubectl.run("logs", f"deployment/{name}", "-n", namespace, "--tail=15", timeout=15.0).strip()
-    except KubectlError:
-        return ""
-    return f"\nthe end of its log:\n{lines}" if lines else ""
+def _log(kubectl: Kubectl, namespace: str, found: list[str]) -> str:
+    """The end of the log of the first pod that blocks; of its run before this one, if it crashed."""
+    pod = found[0].partition(":")[0] if found else ""
+    for options in ([f"pod/{pod}", "--previous"], [f"pod/{pod}"]) if pod else ():
+        try:
+            lines = kubectl.run("logs", *options, "-n", namespace, "--tail=15", timeout=15.0).strip()
+        except KubectlError:
+            continue
+        if lines:
+            shown = "\n".join(line[:300] for line in lines.splitlines())
+            return f"\nthe end of the log of {pod}:\n{shown}"
+    return ""

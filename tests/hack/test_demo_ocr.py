@@ -30,7 +30,7 @@ def test_the_real_model_reads_the_drawn_text(tmp_path: Path) -> None:
     fetched = model.fetch()
     for name, content in fetched.files.items():
         (tmp_path / name).write_bytes(content)
-    texts = ["Hello Paddle 2026", "kubectl apply"]
+    texts = ["Hello Paddle 26", "kubectl apply"]  # as wide as the smallest tensor, so that they stack
     np.save(tmp_path / "in.npy", np.concatenate([ocr.preprocess(ocr.draw(text)) for text in texts]))
     # In a process of its own: Paddle does not give its memory back.
     command = [
@@ -48,12 +48,15 @@ def test_the_real_model_reads_the_drawn_text(tmp_path: Path) -> None:
     assert all(reading.confidence > 0.9 for reading in readings)
 
 
-def test_preprocess_pads_a_short_line_and_squeezes_a_long_one() -> None:
+def test_preprocess_pads_a_short_line_grows_with_a_long_one_and_squeezes_the_longest() -> None:
     short = ocr.preprocess(Image.new("RGB", (48, 48), "white"))
     assert short.shape == (1, 3, ocr.HEIGHT, ocr.WIDTH)
     assert short[0, :, :, :48].min() == 1.0
     assert not short[0, :, :, 48:].any()
-    assert ocr.preprocess(Image.new("RGB", (4000, 48), "black")).max() == -1.0
+    assert ocr.preprocess(Image.new("RGB", (500, 48), "black")).shape[3] == 500
+    long = ocr.preprocess(Image.new("RGB", (4000, 48), "black"))
+    assert long.shape[3] == ocr.WIDEST
+    assert long.max() == -1.0
 
 
 def test_preprocess_orders_the_channels_blue_green_red() -> None:
