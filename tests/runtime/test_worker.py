@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,31 @@ Start = Callable[..., WorkerClient]
 FP32, INT64 = 11, 9
 
 
+@pytest.fixture(scope="module")
+def shared_worker() -> Iterator[WorkerClient]:
+    """One process for most tests: a load closes the model before, so each test starts anew with one."""
+    client = WorkerClient()
+    yield client
+    stats = client.shutdown()
+    assert stats["created"] == stats["destroyed"] > 0
+    client.close()
+
+
+@pytest.fixture
+def client(shared_worker: WorkerClient) -> WorkerClient:
+    shared_worker.progress.clear()
+    return shared_worker
+
+
+@pytest.fixture(scope="module")
+def onnx_client() -> Iterator[WorkerClient]:
+    client = WorkerClient(preload="onnx")
+    yield client
+    stats = client.shutdown()
+    assert stats["created"] == stats["destroyed"] > 0
+    client.close()
+
+
 def floats(*values: float) -> bytes:
     return struct.pack(f"<{len(values)}f", *values)
 
@@ -25,9 +50,8 @@ def floats(*values: float) -> bytes:
 @pytest.mark.parametrize("name", ["linear", "pdmodel", "__model__"])
 @pytest.mark.parametrize("engine", ["native", "onednn"])
 def test_every_paddle_format_runs_on_both_engines(
-    name: str, engine: str, nets: Mapping[str, Path], worker: Start
+    name: str, engine: str, nets: Mapping[str, Path], client: WorkerClient
 ) -> None:
-    client = worker()
     op, ready = client.load(nets[name], engine=engine)
     assert op is Op.READY, ready
     assert ready["engine"] == engine
@@ -37,25 +61,20 @@ def test_every_paddle_format_runs_on_both_engines(
     assert done.tensors[0].dims == (2, 2)
     assert client.output(done) == floats(13, 13, 31, 31)
     assert all(ns >= 0 for ns in TIMES.unpack(done.payload))
-    stats = client.shutdown()
-    assert stats["created"] == stats["destroyed"] == 1
-    assert stats["runs"] == 1
+    assert client.held() == 1
 
 
-def test_onnx_runs(onnx_net: Path, worker: Start) -> None:
-    client = worker(preload="onnx")
-    op, ready = client.load(onnx_net, framework="onnx")
+def test_onnx_runs(onnx_net: Path, onnx_client: WorkerClient) -> None:
+    op, ready = onnx_client.load(onnx_net, framework="onnx")
     assert op is Op.READY, ready
     assert ready["engine"] == "onnxruntime"
     assert ready["signature"]["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}]
-    done = client.run((FP32, (1, 3), floats(1, 2, 3)))
-    assert client.output(done) == floats(13, 13)
-    stats = client.shutdown()
-    assert stats["created"] == stats["destroyed"] == 1
+    done = onnx_client.run((FP32, (1, 3), floats(1, 2, 3)))
+    assert onnx_client.output(done) == floats(13, 13)
+    assert onnx_client.held() == 1
 
 
-def test_signature_of_several_inputs_and_outputs(nets: Mapping[str, Path], worker: Start) -> None:
-    client = worker()
+def test_signature_of_several_inputs_and_outputs(nets: Mapping[str, Path], client: WorkerClient) -> None:
     op, ready = client.load(nets["two"])
     assert op is Op.READY, ready
     signature = ready["signature"]
@@ -72,18 +91,17 @@ def test_signature_of_several_inputs_and_outputs(nets: Mapping[str, Path], worke
     assert client.output(done, 1) == struct.pack("<4q", 5, 6, 5, 6)
 
 
-def test_what_the_library_refuses_is_a_failed_load(nets: Mapping[str, Path], worker: Start) -> None:
-    client = worker()
+def test_what_the_library_refuses_is_a_failed_load(nets: Mapping[str, Path], client: WorkerClient) -> None:
     op, error = client.load(nets["clash"])
     assert op is Op.ERROR
     assert error["reason"] == "LoadFailed", error
     assert "More than one shadow output named with ids" in str(error["message"])
-    stats = client.shutdown()
-    assert stats["created"] == stats["destroyed"] == 2
+    assert client.held() == 0
 
 
-def test_a_window_that_is_too_small_says_what_it_needs(nets: Mapping[str, Path], worker: Start) -> None:
-    client = worker()
+def test_a_window_that_is_too_small_says_what_it_needs(
+    nets: Mapping[str, Path], client: WorkerClient
+) -> None:
     client.load(nets["linear"])
     answer = client.run((FP32, (40, 3), floats(*range(120))), window=64)
     assert answer.op is Op.ERROR
@@ -92,9 +110,8 @@ def test_a_window_that_is_too_small_says_what_it_needs(nets: Mapping[str, Path],
 
 
 def test_an_input_the_network_refuses_is_the_callers_fault_and_nothing_breaks(
-    nets: Mapping[str, Path], worker: Start
+    nets: Mapping[str, Path], client: WorkerClient
 ) -> None:
-    client = worker()
     client.load(nets["embedding"])
     answer = client.run((INT64, (1, 4), struct.pack("<4q", 1, 2, 3, 99)))
     assert answer.op is Op.ERROR
@@ -102,23 +119,19 @@ def test_an_input_the_network_refuses_is_the_callers_fault_and_nothing_breaks(
     assert client.run((INT64, (1, 4), struct.pack("<4q", 1, 2, 3, 4))).op is Op.DONE
 
 
-def test_loading_again_closes_the_model_before(nets: Mapping[str, Path], worker: Start) -> None:
-    client = worker()
+def test_loading_again_closes_the_model_before(nets: Mapping[str, Path], client: WorkerClient) -> None:
     for name in ("linear", "linear2", "linear"):
         op, ready = client.load(nets[name])
         assert op is Op.READY, ready
-    stats = client.shutdown()
-    assert stats["created"] == stats["destroyed"] == 3
+    assert client.held() == 1
 
 
-def test_progress_tells_stage_and_engine(nets: Mapping[str, Path], worker: Start) -> None:
-    client = worker()
+def test_progress_tells_stage_and_engine(nets: Mapping[str, Path], client: WorkerClient) -> None:
     client.load(nets["linear"])
     assert client.progress == [("Loading", "onednn"), ("WarmingUp", "onednn")]
 
 
-def test_warm_up_with_samples_measures_and_reports(nets: Mapping[str, Path], worker: Start) -> None:
-    client = worker()
+def test_warm_up_with_samples_measures_and_reports(nets: Mapping[str, Path], client: WorkerClient) -> None:
     samples = [
         {"inputs": {"x": [[1, 2, 3]]}},
         {"inputs": [{"name": "x", "shape": [1, 3], "data": [1, 2, 3]}]},
@@ -129,8 +142,7 @@ def test_warm_up_with_samples_measures_and_reports(nets: Mapping[str, Path], wor
     assert ready["outputBytes"] == 8 * 2 * 4
 
 
-def test_warm_up_finds_lengths_for_open_dimensions(nets: Mapping[str, Path], worker: Start) -> None:
-    client = worker()
+def test_warm_up_finds_lengths_for_open_dimensions(nets: Mapping[str, Path], client: WorkerClient) -> None:
     op, ready = client.load(nets["dynamic"])
     assert op is Op.READY, ready
     assert ready["note"] == ""
@@ -150,20 +162,19 @@ def test_warm_up_finds_lengths_for_open_dimensions(nets: Mapping[str, Path], wor
     ],
 )
 def test_a_bad_sample_fails_the_warm_up_by_name(
-    samples: object, text: str, nets: Mapping[str, Path], worker: Start
+    samples: object, text: str, nets: Mapping[str, Path], client: WorkerClient
 ) -> None:
-    op, error = worker().load(nets["linear"], warmUp={"samples": samples})
+    op, error = client.load(nets["linear"], warmUp={"samples": samples})
     assert op is Op.ERROR
     assert error["reason"] == "WarmUpFailed"
     assert text in str(error["message"])
 
 
 def test_samples_from_a_file_beside_the_model(
-    nets: Mapping[str, Path], worker: Start, tmp_path: Path
+    nets: Mapping[str, Path], client: WorkerClient, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(nets["linear"], tmp_path / "m"))
     (folder / "samples.warm").write_text('[{"inputs": {"x": [[1, 2, 3]]}}]')
-    client = worker()
     op, ready = client.load(folder, warmUp={"fromFile": "samples.warm"})
     assert op is Op.READY, ready
     for name, text in (("../x", "outside"), ("missing", "No such file")):
@@ -217,46 +228,41 @@ def test_damaged_models_are_named_and_leave_no_handle(
     reason: str,
     text: str,
     nets: Mapping[str, Path],
-    worker: Start,
+    client: WorkerClient,
     tmp_path: Path,
 ) -> None:
     folder = Path(shutil.copytree(nets["linear"], tmp_path / "m"))
     damage(folder)
-    client = worker()
     op, error = client.load(folder)
     assert op is Op.ERROR
     assert error["reason"] == reason, error
     assert text in str(error["message"])
-    stats = client.shutdown()
-    assert stats["created"] == stats["destroyed"]
+    assert client.held() == 0
 
 
-def test_garbage_onnx_is_corrupt(worker: Start, tmp_path: Path) -> None:
+def test_garbage_onnx_is_corrupt(onnx_client: WorkerClient, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"garbage" * 20)
-    op, error = worker(preload="onnx").load(tmp_path, framework="onnx")
+    op, error = onnx_client.load(tmp_path, framework="onnx")
     assert op is Op.ERROR
     assert error["reason"] == "CorruptModel", error
 
 
-def test_a_declared_schema_that_differs_is_a_mismatch(nets: Mapping[str, Path], worker: Start) -> None:
-    client = worker()
+def test_a_declared_schema_that_differs_is_a_mismatch(nets: Mapping[str, Path], client: WorkerClient) -> None:
     op, error = client.load(nets["linear"], inputs=[{"name": "x", "datatype": "FP32", "shape": [-1, 4]}])
     assert op is Op.ERROR
     assert error["reason"] == "SchemaMismatch"
     assert "'x' is declared with shape [-1, 4], the model has [-1, 3]" in str(error["message"])
-    stats = client.shutdown()
-    assert stats["created"] == stats["destroyed"] == 1
+    assert client.held() == 0
 
 
-def test_an_engine_that_does_not_fit_is_refused(nets: Mapping[str, Path], worker: Start) -> None:
-    op, error = worker().load(nets["linear"], engine="onnxruntime")
+def test_an_engine_that_does_not_fit_is_refused(nets: Mapping[str, Path], client: WorkerClient) -> None:
+    op, error = client.load(nets["linear"], engine="onnxruntime")
     assert op is Op.ERROR
     assert error["reason"] == "LoadFailed"
     assert "auto, native, onednn" in str(error["message"])
 
 
-def test_a_skipped_engine_is_not_tried_and_said(nets: Mapping[str, Path], worker: Start) -> None:
-    client = worker()
+def test_a_skipped_engine_is_not_tried_and_said(nets: Mapping[str, Path], client: WorkerClient) -> None:
     op, ready = client.load(nets["linear"], skip={"onednn": "crashed"})
     assert op is Op.READY
     assert ready["engine"] == "native"
