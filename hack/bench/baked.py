@@ -15,7 +15,7 @@ DOCKERFILE = inputs.ROOT / "hack/images/addons/Dockerfile.baked"
 def image(files: dict[str, bytes]) -> str:
     """Builds and loads the image (a second or two over the runtime image); returns its name."""
     store = Store()
-    with tempfile.TemporaryDirectory(dir=store.temporary()) as folder:
+    with store.locked(), tempfile.TemporaryDirectory(dir=store.temporary()) as folder:
         model = Path(folder) / "model"
         model.mkdir(mode=0o755)
         for name, content in files.items():

@@ -49,13 +49,14 @@ def build_images(wanted: Sequence[str], *, rebuild: bool = False, load: bool = T
         return
     ensure_tools()
     store = Store()
-    if "prune" in wanted:
-        store.prune()
-    if "base" in wanted:
-        print(f"images: base {base.ensure(store, rebuild=rebuild)}")
-    built = build_all(store, images, rebuild=rebuild) if images else []
-    if load and built and node.running():
-        node.load(store, built)
+    with store.locked():
+        if "prune" in wanted:
+            store.prune()
+        if "base" in wanted:
+            print(f"images: base {base.ensure(store, rebuild=rebuild)}")
+        built = build_all(store, images, rebuild=rebuild) if images else []
+        if load and built and node.running():
+            node.load(store, built)
     if built:
         sizes = ", ".join(f"{entry.name} {entry.size / 1e6:.0f} MB" for entry in built)
         where = (

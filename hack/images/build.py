@@ -96,6 +96,7 @@ def build(store: Store, image: Image, *, base_image: str, rebuild: bool = False)
                 arguments=arguments,
                 layers=True,
             )
+            store.keep_only(deps)
         stages = {"deps": deps, "builder": builder(store, image, dockerfile, arguments)}
     store.build(
         dockerfile=dockerfile,
@@ -128,6 +129,7 @@ def builder(store: Store, image: Image, dockerfile: Path, arguments: dict[str, s
             arguments=arguments,
             layers=True,
         )
+        store.keep_only(name)
     return name
 
 

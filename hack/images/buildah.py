@@ -1,11 +1,13 @@
 """buildah and skopeo with a storage of our own: nothing here touches a container engine of this machine."""
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 DEBIAN_PACKAGES = ("buildah", "skopeo", "mmdebstrap")
@@ -83,12 +85,32 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def names(self) -> list[str]:
+        """The names of all images of the storage."""
+        listed = json.loads(self._buildah("images", "--json") or "[]") or []
+        return [name for entry in listed for name in entry.get("names") or []]
+
     def exists(self, image: str) -> bool:
-        try:
-            listed = json.loads(self._buildah("images", "--json") or "[]") or []
-        except BuildError:
-            return False
-        return any(image in (entry.get("names") or []) for entry in listed)
+        return image in self.names()
+
+    def keep_only(self, image: str) -> None:
+        """Removes the images of the same repository with other tags."""
+        repository = image.rpartition(":")[0]
+        for name in self.names():
+            if name != image and name.rpartition(":")[0] == repository:
+                self._buildah("rmi", "--force", name)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """One user at a time: builds of two processes would work on the same names."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print("images: waiting for another build to end", flush=True)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def build(
         self,
@@ -156,12 +178,17 @@ class Store:
         return [digest, manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
 
     def sweep(self) -> None:
-        """Removes what no image of the layout refers to."""
-        index = json.loads((self.layout / "index.json").read_text())
-        wanted = {blob for entry in index["manifests"] for blob in self.blobs(entry["digest"])}
-        for path in (self.layout / "blobs" / "sha256").iterdir():
-            if f"sha256:{path.name}" not in wanted:
-                path.unlink()
+        """Removes images that lost their name to a newer build, and what no image refers to any more."""
+        path = self.layout / "index.json"
+        index = json.loads(path.read_text())
+        index["manifests"] = [entry for entry in index["manifests"] if entry.get("annotations")]
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(index))
+        temporary.replace(path)
+        wanted = {digest for entry in index["manifests"] for digest in self.blobs(entry["digest"])}
+        for blob in (self.layout / "blobs" / "sha256").iterdir():
+            if f"sha256:{blob.name}" not in wanted:
+                blob.unlink()
 
     def prune(self) -> None:
         """Removes half-built containers, and images without a name (kept steps of earlier builds)."""

@@ -164,7 +164,8 @@ def test_an_archive_leaves_out_the_layers_that_are_there(tmp_path: Path) -> None
 def test_sweep_keeps_what_the_index_names(tmp_path: Path) -> None:
     store = Store(tmp_path)
     kept, old = published(store, b"base", b"new"), published(store, b"base", b"old")
-    index = {"manifests": [{"digest": kept}]}
+    # A newer build takes the name away from the older one, whose entry stays in the index.
+    index = {"manifests": [{"digest": old}, {"digest": kept, "annotations": {"name": "a:1"}}]}
     (store.layout / "index.json").write_text(json.dumps(index))
     gone = set(store.blobs(old)) - set(store.blobs(kept))
     store.sweep()
