@@ -51,6 +51,14 @@ class Unauthorized(ApiError):
 class Forbidden(ApiError):
     """403: RBAC (or admission) says no; the message names verb, resource and user."""
 
+    @property
+    def namespace_terminating(self) -> bool:
+        """The namespace is on its way out: nothing can be created in it, and what asked for it goes too."""
+        causes = self.details.get("causes")
+        return isinstance(causes, list) and any(
+            isinstance(cause, Mapping) and cause.get("reason") == "NamespaceTerminating" for cause in causes
+        )
+
 
 class NotFound(ApiError):
     """404: no such object, or no such resource type."""

@@ -8,8 +8,8 @@ import controller_runtime as ctrl
 
 from .kinds import MANAGED_SELECTOR, PADDLE_MODEL, PADDLE_SERVICE
 
-#: The index of PaddleServices by the PaddleModels that they refer to, as namespace-less model names.
-INDEX_MODEL = "model"
+#: The index of PaddleServices by the PaddleModels that they refer to, as "namespace/name".
+BY_MODEL = "paddle-model"
 
 MANAGED_KINDS = (ctrl.DEPLOYMENT, ctrl.SERVICE, ctrl.CONFIG_MAP, ctrl.POD, ctrl.PDB, ctrl.NETWORK_POLICY)
 
@@ -36,9 +36,14 @@ def referenced_models(service: ctrl.Object) -> list[str]:
     return names
 
 
+def by_model(service: ctrl.Object) -> list[str]:
+    """The values of the index BY_MODEL."""
+    return [str(ctrl.Key(service.namespace, name)) for name in referenced_models(service)]
+
+
 def configure(manager: ctrl.Manager) -> None:
     """Declares every informer before the manager starts; secrets are never among them."""
     manager.cache.watch(PADDLE_MODEL)
-    manager.cache.watch(PADDLE_SERVICE, indexes={INDEX_MODEL: referenced_models})
+    manager.cache.watch(PADDLE_SERVICE, indexes={BY_MODEL: by_model})
     for kind in MANAGED_KINDS:
         manager.cache.watch(kind, labels=MANAGED_SELECTOR, transform=TRANSFORMS.get(kind))

@@ -13,7 +13,7 @@ import controller_runtime as ctrl
 from api.v1alpha1 import PaddleModelSpec
 from artifacts import ArtifactError, Manifest, resolve
 
-from ..caches import INDEX_MODEL, referenced_models
+from ..caches import BY_MODEL, referenced_models
 from ..kinds import FINALIZER, PADDLE_MODEL, PADDLE_SERVICE
 from ..options import Options
 from ..resolver import Outcome, Resolver
@@ -57,6 +57,14 @@ class PaddleModelReconciler:
         self._now = now
 
     async def reconcile(self, request: ctrl.Request) -> ctrl.Result:
+        try:
+            return await self._reconcile(request)
+        except ctrl.Forbidden as refusal:
+            if refusal.namespace_terminating:
+                return ctrl.Result()  # the model goes with its namespace
+            raise
+
+    async def _reconcile(self, request: ctrl.Request) -> ctrl.Result:
         model = await self._client.get(PADDLE_MODEL, request)
         if model is None:
             return ctrl.Result()
@@ -135,7 +143,7 @@ class PaddleModelReconciler:
         if FINALIZER not in model.finalizers:
             return ctrl.Result()
         services = await self._client.list(
-            PADDLE_SERVICE, namespace=model.namespace, index=(INDEX_MODEL, model.name)
+            PADDLE_SERVICE, namespace=model.namespace, index=(BY_MODEL, str(model.key))
         )
         users = tuple(sorted(service.name for service in services if not service.deleting))
         if not users:

@@ -26,8 +26,6 @@ from .observed import Child, Foreign, Observed, Pod, Revision, Waiting, pod_of, 
 
 #: Index of Pods, Deployments, Services and ConfigMaps by the service they belong to.
 BY_SERVICE = "paddle-service"
-#: Index of PaddleServices by the PaddleModels they name.
-BY_MODEL = "paddle-model"
 
 _CHILD_KINDS = (ctrl.SERVICE, ctrl.CONFIG_MAP, ctrl.PDB, ctrl.NETWORK_POLICY)
 
@@ -35,10 +33,6 @@ _CHILD_KINDS = (ctrl.SERVICE, ctrl.CONFIG_MAP, ctrl.PDB, ctrl.NETWORK_POLICY)
 def by_service(obj: ctrl.Object) -> list[str]:
     name = obj.labels.get(LABEL_SERVICE)
     return [f"{obj.namespace}/{name}"] if name else []
-
-
-def by_model(obj: ctrl.Object) -> list[str]:
-    return [f"{obj.namespace}/{item.reference}" for item in requests(obj.spec) if not item.pinned]
 
 
 class PaddleServiceReconciler:
@@ -78,6 +72,14 @@ class PaddleServiceReconciler:
         self._written: dict[ctrl.Key, datetime] = {}
 
     async def reconcile(self, request: ctrl.Request) -> ctrl.Result:
+        try:
+            return await self._reconcile(request)
+        except ctrl.Forbidden as refusal:
+            if refusal.namespace_terminating:
+                return ctrl.Result()  # the service goes with its namespace
+            raise
+
+    async def _reconcile(self, request: ctrl.Request) -> ctrl.Result:
         service = await self._client.get(PADDLE_SERVICE, request)
         if service is None or service.deleting:
             # Children carry our owner reference: the garbage collector takes them.
@@ -182,7 +184,7 @@ class PaddleServiceReconciler:
             pinned: Mapping[str, object] | None = request.pinned
             if not pinned:
                 model = await self._client.get(PADDLE_MODEL, ctrl.Key(namespace, request.reference))
-                if model is None or model.deleting:
+                if model is None:
                     return None, Waiting(
                         Reason.ModelNotFound,
                         f"PaddleModel {namespace}/{request.reference} does not exist: "

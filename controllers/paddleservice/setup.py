@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable
 
 import controller_runtime as ctrl
 
-from ..caches import MANAGED_KINDS
+from ..caches import BY_MODEL, MANAGED_KINDS
 from ..kinds import PADDLE_MODEL, PADDLE_SERVICE
 from ..options import Options
 from ..probe import ObservedStore, Prober, Target
-from .reconciler import BY_MODEL, BY_SERVICE, PaddleServiceReconciler, by_model, by_service, service_of
+from .reconciler import BY_SERVICE, PaddleServiceReconciler, by_service, service_of
 
 
 def _models_services(cache: ctrl.Cache) -> Callable[[ctrl.Object], Iterable[ctrl.Key]]:
@@ -33,7 +33,6 @@ def setup(
     """
     cache = manager.cache
     index = {BY_SERVICE: by_service}
-    cache.watch(PADDLE_SERVICE, indexes={BY_MODEL: by_model})
     for kind in MANAGED_KINDS:
         cache.watch(kind, indexes=index)
 

@@ -20,6 +20,8 @@ COVERAGE = (
     "--cov-config=pyproject.toml",
     "--cov-report=term:skip-covered",
     "--durations=15",
+    "-m",
+    "not slow",
 )
 
 

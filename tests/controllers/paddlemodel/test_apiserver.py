@@ -262,3 +262,15 @@ async def test_a_quiet_operator_writes_nothing(
         assert untouched is not None
         assert again.resource_version == model.resource_version
         assert untouched.resource_version == service.resource_version
+
+
+async def test_a_namespace_on_its_way_out_is_no_error(
+    apiserver: Envtest, namespace: str, store: ObjectStore
+) -> None:
+    async with apiserver.client() as client:
+        await client.create(body(namespace, store))
+        await client.delete(ctrl.NAMESPACE, ctrl.Key("", namespace))
+        with pytest.raises(ctrl.Forbidden) as refused:
+            await client.create(secret(namespace))
+        assert refused.value.namespace_terminating
+        assert not ctrl.Forbidden(403, "Forbidden", "no").namespace_terminating
