@@ -1,225 +1,398 @@
-"""From admitted requests to workers and back: a bounded queue, the arena, one batch in each worker."""
+"""From admitted requests to workers and back: rows in the arena, the batcher's decisions, answers."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections import deque
-from collections.abc import Callable, Sequence
-from math import ceil, prod
+from collections.abc import Callable, Hashable, Sequence
+from math import ceil
 
-from runtime.arena import ALIGN, Arena, ArenaFull
-from runtime.datatypes import BY_NAME
+from runtime.arena import Arena, ArenaFull
+from runtime.batch import Batch, Outputs, read_error
+from runtime.batcher import Batcher, Dispatch, Entry, Group, Options
+from runtime.costs import Costs
 from runtime.errors import RequestError
-from runtime.frames import MAX_ROWS, TIMES, WINDOW, Frame, Op, Tensor
-from runtime.job import Batch, InputTensor, Job, OutputTensor, Result
+from runtime.frames import MAX_ROWS, TIMES, Frame, Op
+from runtime.job import InputTensor, Job, Result
 from runtime.metrics import ModelMetrics
+from runtime.rows import Rows, row_bytes, shape_key
 from runtime.signature import Signature
 from runtime.slot import Slot
 from runtime.spec import Limits
 
 _MOST_ATTEMPTS = 2
-_FIRST_WINDOW = 64 * 1024
-_STATUS = {"invalid": 400, "memory": 503}
+# A second batch waits in a busy worker only when runs are so short that the way there and back counts.
+_AHEAD_SECONDS = 0.05
+# The share of the arena that the buffer of one batch may take.
+_BUFFER_SHARE = 16
 
 
 class Dispatcher:
-    """Requests go to workers in the order they came, each is answered exactly once: a Result or a
-    RequestError.
+    """Each request is answered exactly once: with a Result or a RequestError.
 
-    A request that a dying worker held is tried once more on the next one; if that dies too, the request is
-    taken for the cause (500). All methods belong to the loop's thread.
+    Requests that a dying worker ran are tried once more, each alone; the one that ends a second worker is
+    taken for the cause (500). A batch that fails without a death is tried again request by request, so that
+    an error meets only the one that has it. All methods belong to the loop's thread.
     """
 
     def __init__(
         self, name: str, arena: Arena, limits: Limits, metrics: ModelMetrics, slots: Sequence[Slot]
     ) -> None:
-        self.signature: Signature | None = None
+        self.split_reason = ""  # why batching was given up while serving
         self._name = name
         self._arena = arena
         self._limits = limits
         self._metrics = metrics
         self._slots = slots
-        self._queue: deque[Job] = deque()
-        self._largest_output = 0
-        self._run_seconds = 0.0  # of one row, a moving average
+        self._costs = Costs()
+        self._outputs = Outputs(arena)
+        self._batcher: Batcher[Job, Rows] = Batcher(Options(), self._costs.seconds)
+        self._row_seconds = 0.0  # of one row in whatever batches there were, a moving average
+        self._kicking = False
+        self._timer: asyncio.TimerHandle | None = None
 
-    def measured(self, signature: Signature, seconds: float, output_bytes: int) -> None:
-        """What loading and warm-up found; requests may come from now on."""
-        self.signature = signature
-        self._run_seconds = seconds
-        self._largest_output = max(self._largest_output, output_bytes)
+    def measured(
+        self,
+        signature: Signature,
+        *,
+        options: Options,
+        seconds: dict[int, float],
+        output_bytes: int,
+        output_rows: int,
+    ) -> None:
+        """What loading and warm-up found; requests may come from now on. `seconds` is by rows."""
+        self._outputs.measured(signature, output_bytes, output_rows)
+        self._costs.reset(seconds)
+        self._batcher.options = options
+        if seconds:
+            rows = min(max(seconds), options.max_rows)
+            self._row_seconds = self._costs.seconds(None, rows) / rows
 
     def submit(
         self, inputs: Sequence[InputTensor], *, timeout: float, abandoned: Callable[[], bool]
     ) -> asyncio.Future[Result]:
         """Admits a checked request; the future ends within `timeout` seconds.
 
-        Raises RequestError(429) when the queue or the arena is full.
+        Raises RequestError(429) when the queue or the arena is full, or when so much waits that the answer
+        would come too late.
         """
-        if len(self._queue) >= self._limits.queue:
-            raise self._full(f"{len(self._queue)} requests wait for model {self._name!r}")
+        batcher = self._batcher
+        if batcher.queued >= self._limits.queue:
+            raise self._full(f"{batcher.queued} requests wait for model {self._name!r}")
+        ahead = self._backlog()
+        if ahead and ahead + self._row_seconds > timeout:
+            raise self._full(
+                f"model {self._name!r} would answer in {ahead + self._row_seconds:.3g} s, "
+                f"later than the {timeout:g} s allowed"
+            )
         loop = asyncio.get_running_loop()
         now = loop.time()
-        future: asyncio.Future[Result] = loop.create_future()
         try:
-            job = Job(
-                self._arena, inputs, future=future, now=now, deadline=now + timeout, abandoned=abandoned
-            )
+            group, rows = self._place(inputs)
         except ArenaFull as error:
             raise self._full(f"the memory of model {self._name!r} is full: {error}") from None
-        job.expiry = loop.call_at(job.deadline, self._expire, job)
-        self._queue.append(job)
-        self.kick()
+        future: asyncio.Future[Result] = loop.create_future()
+        job = Job(group.buffer.block, future=future, abandoned=abandoned)
+        entry = batcher.admit(group, job, rows, now=now, deadline=now + timeout)
+        group.buffer.write(entry.start, inputs)
+        job.expiry = loop.call_at(entry.deadline, self._expire, entry)
+        self._metrics.queued = batcher.queued
+        self.kick_soon()
         return future
 
+    def kick_soon(self) -> None:
+        """Once in this turn of the loop, so that what one poll brought runs together."""
+        if not self._kicking:
+            self._kicking = True
+            asyncio.get_running_loop().call_soon(self.kick)
+
     def kick(self) -> None:
-        """Gives waiting requests to free workers; batching will take several at once from the queue here."""
-        for slot in self._slots:
-            while self._queue and slot.free:
-                job = self._queue.popleft()
-                if job.done:
-                    continue
-                if job.abandoned():
-                    job.drop()
-                    continue
-                self._dispatch(slot, job, self._output_bytes(job.rows))
-        self._metrics.queued = len(self._queue)
+        """Gives waiting requests to workers that can take them."""
+        self._kicking = False
+        batcher = self._batcher
+        if batcher.queued:
+            loop = asyncio.get_running_loop()
+            now = loop.time()
+            for slot in self._slots:
+                while slot.ready and not slot.inflight and (batch := batcher.next(now, idle=True)):
+                    self._dispatch(slot, batch)
+            for slot in self._slots:
+                while self._may_go_ahead(slot) and (batch := batcher.next(now, idle=False)):
+                    self._dispatch(slot, batch)
+            if batcher.queued and batcher.options.max_delay > 0:
+                self._arm(loop, now)
+        self._metrics.queued = batcher.queued
 
     def answered(self, slot: Slot, frame: Frame) -> None:
-        """A worker's DONE or ERROR for what it was given."""
-        batch = self._take(slot)
+        """A worker's DONE or ERROR for the batch it ran."""
+        batch = slot.take()
         if batch is None:
             return
-        job = batch.job
-        if frame.op is not Op.DONE:
-            batch_error, need = _read_error(frame)
-            if need and not job.done:
-                batch.window.release()
-                self._larger_window(slot, job, need)
-                batch.block.release()
-            else:
-                batch.release()
-                self.kick()
-                job.fail(batch_error)
+        self._left(batch)
+        if batch.seq != frame.seq:
+            # Answers come in the order of the questions, or nothing about them can be trusted.
+            self._retry(batch, "answered out of turn")
+            if slot.worker is not None:
+                slot.worker.kill()
             return
-        _, run_ns, _ = TIMES.unpack(frame.payload)
-        run = run_ns / 1e9
-        self._run_seconds += 0.1 * (run / max(1, frame.rows) - self._run_seconds)
-        self._metrics.duration.observe(run)
-        outputs = self._read(frame)
-        batch.release()
-        self.kick()  # the worker is fed before the answer is written
-        waited = asyncio.get_running_loop().time() - job.queued_at - run
-        job.succeed(Result(outputs, max(0.0, waited), run))
+        if frame.op is Op.DONE:
+            self._done(batch, frame)
+        else:
+            self._failed(slot, batch, frame)
 
     def lost(self, slot: Slot, why: str, *, gone: RequestError | None = None) -> None:
-        """The worker died: what it held is queued once more, at the front, or answered (with `gone` if
-        given).
+        """The worker died: what it ran is tried again, or answered (with `gone` if given); what waited
+        behind that was not begun.
         """
-        batch = self._take(slot)
-        if batch is None:
-            return
-        job = batch.job
-        batch.release()
-        if job.done:
-            return
-        job.attempts += 1
-        if gone is not None:
-            job.fail(gone)
-        elif job.attempts < _MOST_ATTEMPTS:
-            self._queue.appendleft(job)
-            self.kick()
-        else:
-            job.fail(RequestError(500, f"the request ended {job.attempts} workers of {self._name!r} ({why})"))
+        first = True
+        while (batch := slot.take()) is not None:
+            self._left(batch)
+            if gone is not None:
+                batch.release()
+                for entry in batch.entries:
+                    entry.item.fail(gone)
+            else:
+                self._retry(batch, why, counted=first)
+            first = False
 
     def fail_all(self, error: RequestError) -> None:
         """Answers everything that waits; what is in a worker is left to end."""
-        while self._queue:
-            self._queue.popleft().fail(error)
+        for group in self._batcher.drain():
+            for entry in group.entries:
+                entry.item.fail(error)
+            group.buffer.block.release()
         self._metrics.queued = 0
 
     @property
+    def max_rows(self) -> int:
+        return self._batcher.options.max_rows
+
+    @property
     def idle(self) -> bool:
-        return not self._queue and all(slot.inflight is None for slot in self._slots)
+        return not self._batcher.queued and not any(slot.inflight for slot in self._slots)
 
-    def _take(self, slot: Slot) -> Batch | None:
-        batch, slot.inflight = slot.inflight, None
-        if batch is not None:
-            self._metrics.inflight -= 1
-        return batch
+    # Admission.
 
-    def _dispatch(self, slot: Slot, job: Job, output_bytes: int) -> None:
-        assert slot.worker is not None
-        try:
-            window = self._arena.allocate(output_bytes)
-        except ArenaFull as error:
-            job.fail(self._full(f"the memory of model {self._name!r} is full: {error}"))
-            return
-        rows = min(job.rows, MAX_ROWS)
-        slot.inflight = Batch(job, window)
-        slot.busy_since = asyncio.get_running_loop().time()
-        slot.run_limit = (
-            max(self._limits.run_at_least, 20 * self._run_seconds * rows)
-            if self._run_seconds
-            else self._limits.run_unknown
-        )
-        self._metrics.inflight += 1
-        out = Tensor(BY_NAME["BYTES"].code, WINDOW, window.offset, window.nbytes, ())
-        slot.worker.send(Frame(Op.RUN, 0, rows=rows, tensors=(*job.tensors, out)))
+    def _place(self, inputs: Sequence[InputTensor]) -> tuple[Group[Job, Rows], int]:
+        """The group and the number of rows of a request. Raises ArenaFull."""
+        limit = self._batcher.options.max_rows
+        key = shape_key(inputs)
+        if key is None:
+            first = inputs[0].shape
+            return self._batcher.open(None, 1, Rows(self._arena, inputs, 1, whole=True), alone=True), first[
+                0
+            ] if first else 1
+        rows = inputs[0].shape[0]
+        if limit == 1 or rows >= limit:
+            return self._batcher.open(key, rows, Rows(self._arena, inputs, rows), alone=True), rows
+        group = self._batcher.room(key, rows)
+        if group is None:
+            size = sum(row_bytes(tensor) for tensor in inputs)
+            capacity = max(rows, min(limit, self._arena.size // _BUFFER_SHARE // max(1, size)))
+            try:
+                buffer = Rows(self._arena, inputs, capacity)
+            except ArenaFull:
+                capacity = rows
+                buffer = Rows(self._arena, inputs, capacity)
+            group = self._batcher.open(key, capacity, buffer)
+        return group, rows
 
-    def _larger_window(self, slot: Slot, job: Job, need: int) -> None:
-        """The window was a guess, or the file's output shapes are not what the network gives."""
-        self._largest_output = max(self._largest_output, need)
-        if need > self._arena.size // 2:
-            limit = self._arena.size // 2
-            job.fail(
-                RequestError(500, f"the outputs need {need} bytes, the limit is {limit}; send fewer rows")
-            )
-            self.kick()
-            return
-        self._dispatch(slot, job, need)
-        if slot.free:
-            self.kick()
-
-    def _output_bytes(self, rows: int) -> int:
-        """Exact when only first dimensions are open, else the most that was ever needed."""
-        assert self.signature is not None
-        total = 0
-        for tensor in self.signature.outputs:
-            if any(d < 0 for d in tensor.shape[1:]):
-                return max(self._largest_output, _FIRST_WINDOW)
-            first = rows if tensor.shape and tensor.shape[0] < 0 else 1
-            size = abs(prod(tensor.shape)) * first * BY_NAME[tensor.datatype].size
-            total += -(-size // ALIGN) * ALIGN
-        return total
-
-    def _read(self, frame: Frame) -> list[OutputTensor]:
-        assert self.signature is not None
-        return [
-            OutputTensor(spec, tensor.dims, self._arena.read(tensor.offset, tensor.nbytes))
-            for spec, tensor in zip(self.signature.outputs, frame.tensors, strict=True)
-        ]
-
-    def _expire(self, job: Job) -> None:
-        job.expiry = None
-        if any(slot.worker is not None and slot.ready for slot in self._slots):
-            job.fail(RequestError(504, f"model {self._name!r} did not answer before the deadline"))
-        else:
-            job.fail(RequestError(503, f"model {self._name!r} has no live worker", retry_after=1))
-        if job in self._queue:
-            self._queue.remove(job)
-            self._metrics.queued = len(self._queue)
+    def _backlog(self) -> float:
+        """Seconds until a request that comes now would start; 0 when a worker is idle, so that a wrong
+        estimate cannot keep itself alive.
+        """
+        workers = 0
+        rows = self._batcher.queued_rows
+        for slot in self._slots:
+            if slot.ready:
+                if not slot.inflight:
+                    return 0.0
+                workers += 1
+                rows += sum(batch.rows for batch in slot.inflight[1:])
+        return rows * self._row_seconds / max(1, workers)
 
     def _full(self, message: str) -> RequestError:
-        seconds = (len(self._queue) + 1) * (self._run_seconds or 0.1) / max(1, len(self._slots))
+        waits = self._batcher.queued_rows + 1
+        seconds = waits * (self._row_seconds or 0.1) / max(1, len(self._slots))
         return RequestError(429, message, retry_after=min(30, max(1, ceil(seconds))))
 
+    def _expire(self, entry: Entry[Job, Rows]) -> None:
+        entry.item.expiry = None
+        if any(slot.worker is not None and slot.ready for slot in self._slots):
+            error = RequestError(504, f"model {self._name!r} did not answer before the deadline")
+        else:
+            error = RequestError(503, f"model {self._name!r} has no live worker", retry_after=1)
+        if entry.waiting:
+            buffer = entry.group.buffer
+            shift, gone = self._batcher.cancel(entry)
+            if shift is not None:
+                buffer.move(shift.source, shift.rows, shift.target)
+            if gone:
+                buffer.block.release()
+            self._metrics.queued = self._batcher.queued
+        entry.item.fail(error)
 
-def _read_error(frame: Frame) -> tuple[RequestError, int]:
-    """The answer for an ERROR frame, and the output bytes it asks for (0 when it is no matter of space)."""
-    said = json.loads(frame.payload)
-    kind = str(said["kind"])
-    status = _STATUS.get(kind, 500)
-    retry_after = 1 if status == 503 else None
-    return RequestError(status, str(said["message"]), retry_after=retry_after), int(said.get("need", 0))
+    # To the worker.
+
+    def _may_go_ahead(self, slot: Slot) -> bool:
+        return (
+            slot.ready
+            and len(slot.inflight) == 1
+            and 0 < self._costs.seconds(None, slot.inflight[0].rows) < _AHEAD_SECONDS
+        )
+
+    def _dispatch(self, slot: Slot, chosen: Dispatch[Job, Rows]) -> None:
+        buffer = chosen.group.buffer
+        alive = self._closed_up(chosen, buffer)
+        if alive:
+            self._send(slot, alive, buffer, chosen)
+        if chosen.last:
+            buffer.block.release()
+
+    def _closed_up(self, chosen: Dispatch[Job, Rows], buffer: Rows) -> list[Entry[Job, Rows]]:
+        """Those whose client is still there, their rows moved together."""
+        alive = []
+        row = chosen.entries[0].start
+        for entry in chosen.entries:
+            if entry.item.done or entry.item.abandoned():
+                self._batcher.completed(1)
+                entry.item.drop()
+                continue
+            if entry.start != row:
+                buffer.move(entry.start, entry.rows, row)
+                entry.start = row
+            row += entry.rows
+            alive.append(entry)
+        return alive
+
+    def _send(
+        self, slot: Slot, entries: list[Entry[Job, Rows]], buffer: Rows, chosen: Dispatch[Job, Rows]
+    ) -> None:
+        rows = sum(entry.rows for entry in entries)
+        try:
+            window = self._arena.allocate(self._outputs.window(rows))
+        except ArenaFull as error:
+            self._batcher.completed(len(entries))
+            for entry in entries:
+                entry.item.fail(self._full(f"the memory of model {self._name!r} is full: {error}"))
+            return
+        cost = self._costs.seconds(chosen.group.key, rows)
+        limit = max(self._limits.run_at_least, 20 * cost) if cost else self._limits.run_unknown
+        batch = Batch(entries, buffer, window, chosen.why, limit)
+        self._metrics.inflight += len(entries)
+        self._metrics.dispatched(rows, chosen.why.value)
+        self._run(slot, batch)
+
+    def _run(self, slot: Slot, batch: Batch) -> None:
+        assert slot.worker is not None
+        frame = Frame(Op.RUN, 0, rows=min(batch.rows, MAX_ROWS), tensors=batch.tensors())
+        batch.seq = slot.worker.send(frame)
+        slot.give(batch, asyncio.get_running_loop().time())
+
+    def _arm(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
+        """One timer, for the group that is due first; only when a worker could take it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._batcher.wake(now)
+        if due is not None and any(slot.ready and not slot.inflight for slot in self._slots):
+            self._timer = loop.call_at(due, self.kick)
+
+    # And back.
+
+    def _done(self, batch: Batch, frame: Frame) -> None:
+        if len(batch.entries) > 1 and not self._outputs.scaled(frame, batch.rows):
+            # The probe at load saw other data; from now on nothing of this model is joined.
+            self.split_reason = f"a batch of {batch.rows} rows gave outputs of another number of rows"
+            self._batcher.options = Options()
+            self._singly(batch)
+            return
+        run = TIMES.unpack(frame.payload)[1] / 1e9
+        key = batch.entries[0].group.key if not batch.buffer.whole else None
+        self._costs.observe(self._shape(batch, key), batch.rows, run)
+        self._row_seconds += 0.1 * (run / max(1, batch.rows) - self._row_seconds)
+        self._metrics.duration.observe(run)
+        now = asyncio.get_running_loop().time()
+        answers: list[tuple[Job, Result]] = []
+        for entry in batch.entries:
+            if len(batch.entries) == 1:
+                outputs = self._outputs.whole(frame)
+            else:
+                outputs = self._outputs.slice(frame, entry.start - batch.start, entry.rows)
+            answers.append((entry.item, Result(outputs, max(0.0, now - entry.arrived - run), run)))
+        batch.release()
+        self.kick()  # the worker is fed before the answers are written
+        for job, result in answers:
+            job.succeed(result)
+
+    @staticmethod
+    def _shape(batch: Batch, key: Hashable) -> Hashable:
+        """A retry runs in a lane of its own, but costs what its shape costs."""
+        return None if isinstance(key, tuple) and key[:1] == ("again",) else key
+
+    def _failed(self, slot: Slot, batch: Batch, frame: Frame) -> None:
+        error, need = read_error(frame)
+        if need and not all(entry.item.done for entry in batch.entries):
+            self._larger_window(slot, batch, need)
+        elif len(batch.entries) > 1:
+            self._singly(batch)
+        else:
+            batch.release()
+            self.kick()
+            batch.entries[0].item.fail(error)
+
+    def _larger_window(self, slot: Slot, batch: Batch, need: int) -> None:
+        """The window was a guess, or the file's output shapes are not what the network gives."""
+        self._outputs.needed(need, batch.rows)
+        limit = self._arena.size // 2
+        if need <= limit:
+            batch.window.release()
+            try:
+                batch.window = self._arena.allocate(need)
+            except ArenaFull as full:
+                batch.window = self._arena.allocate(0)
+                error = self._full(f"the memory of model {self._name!r} is full: {full}")
+            else:
+                self._metrics.inflight += len(batch.entries)
+                self._batcher.completed(-len(batch.entries))
+                self._run(slot, batch)
+                return
+        elif len(batch.entries) > 1:
+            self._singly(batch)
+            return
+        else:
+            error = RequestError(500, f"the outputs need {need} bytes, the limit is {limit}; send fewer rows")
+        batch.release()
+        self.kick()
+        for entry in batch.entries:
+            entry.item.fail(error)
+
+    def _singly(self, batch: Batch) -> None:
+        """Every request of a batch that failed waits again, to run alone."""
+        for entry in batch.entries:
+            self._again(entry)
+        batch.release()
+        self.kick()
+
+    def _retry(self, batch: Batch, why: str, *, counted: bool = True) -> None:
+        for entry in batch.entries:
+            job = entry.item
+            job.attempts += counted
+            if job.attempts < _MOST_ATTEMPTS:
+                self._again(entry)
+            else:
+                job.fail(
+                    RequestError(500, f"the request ended {job.attempts} workers of {self._name!r} ({why})")
+                )
+        batch.release()
+        self.kick()
+
+    def _again(self, entry: Entry[Job, Rows]) -> None:
+        job = entry.item
+        if job.done or job.block is None:
+            return
+        job.block.acquire()  # the reference of the group it will wait in
+        self._batcher.again(entry)
+
+    def _left(self, batch: Batch) -> None:
+        self._metrics.inflight -= len(batch.entries)
+        self._batcher.completed(len(batch.entries))

@@ -240,7 +240,7 @@ class Http:
                 "versions": [model.spec.version] if model.spec.version else [],
                 "platform": f"{model.spec.framework}_{model.report.get('format', '')}",
                 **signature.to_wire(),
-                "parameters": {"engine": model.metrics.engine, "note": model.note},
+                "parameters": model.parameters(),
             }
         )
 

@@ -15,10 +15,14 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from runtime.batcher import Why
 from runtime.errors import STATUS_CODES
 
 # Seconds. A model's SLA is added as an edge of its own, so that "share of requests within the SLA" is exact.
 _EDGES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+_ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
 class Histogram:
@@ -63,6 +67,8 @@ class ModelMetrics:
     warm_up_median: float = 0.0
     restarts: dict[str, int] = field(default_factory=dict)
     fallbacks: dict[tuple[str, str], int] = field(default_factory=dict)
+    batch_rows: Histogram = field(default_factory=lambda: Histogram(_ROWS))
+    dispatches: dict[str, int] = field(default_factory=lambda: {why.value: 0 for why in Why})
 
     def __post_init__(self) -> None:
         edges = _EDGES if self.sla is None else (*_EDGES, self.sla)
@@ -72,6 +78,10 @@ class ModelMetrics:
     def answered(self, status: int, seconds: float) -> None:
         self.codes[status] = self.codes.get(status, 0) + 1
         self.latency.observe(seconds)
+
+    def dispatched(self, rows: int, why: str) -> None:
+        self.batch_rows.observe(rows)
+        self.dispatches[why] += 1
 
 
 class RuntimeCollector(Collector):
@@ -118,6 +128,10 @@ class RuntimeCollector(Collector):
             "from",
             "to",
         )
+        sizes = self._histogram("inference_batch_size", "Rows of each batch given to a worker.", "model")
+        reasons = self._counter(
+            "inference_batch_dispatch", "Batches by what made them go.", "model", "reason"
+        )
         engine = InfoMetricFamily(
             "inference_engine", "The engine that serves.", labels=["model", "engine", *self._names]
         )
@@ -137,12 +151,16 @@ class RuntimeCollector(Collector):
                 self._add(restarts, count, m.model, reason)
             for (old, new), count in sorted(m.fallbacks.items()):
                 self._add(fallbacks, count, m.model, old, new)
+            sizes.add_metric([m.model, *self._values], m.batch_rows.buckets(), m.batch_rows.total)
+            for why, count in m.dispatches.items():
+                self._add(reasons, count, m.model, why)
             if m.engine:
                 engine.add_metric([m.model, m.engine, *self._values], {})
         slow = self._gauge("inference_slow_connections", "Connections closed for a slow or missing header.")
         self._add(slow, self._slow())
         yield from (
-            requests, latency, duration, loaded, inflight, queued, warm, restarts, fallbacks, engine, slow,
+            requests, latency, duration, loaded, inflight, queued, warm, restarts, fallbacks, sizes,
+            reasons, engine, slow,
         )  # fmt: skip
 
     def _counter(self, name: str, text: str, *labels: str) -> CounterMetricFamily:

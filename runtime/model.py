@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from runtime.arena import Block
+from runtime.batcher import Options
 from runtime.dispatch import Dispatcher
 from runtime.errors import ModelError, Reason, RequestError
 from runtime.frames import Frame
@@ -141,7 +142,7 @@ class Model:
         self.report = report
         self.signature = Signature.from_wire(signature)
         median = float(str(report["medianSeconds"]))
-        self._dispatcher.measured(self.signature, median, int(str(report["outputBytes"])))
+        self._batching(self.signature, report)
         self.metrics.loaded = True
         self.metrics.engine = slot.engine
         self.metrics.warm_up_median = median
@@ -156,10 +157,39 @@ class Model:
             load_seconds=report["loadSeconds"],
             warm_up_seconds=report["warmSeconds"],
             median_milliseconds=round(median * 1000, 3),
+            max_batch_size=self._dispatcher.max_rows,
             note=self.note,
         )
         self._dispatcher.kick()
         self.on_change()
+
+    def _batching(self, signature: Signature, report: Mapping[str, object]) -> None:
+        """What the worker measured, to the dispatcher."""
+        found = report["batching"]
+        assert isinstance(found, Mapping)
+        wanted = self.spec.batching
+        self._dispatcher.measured(
+            signature,
+            options=Options(
+                max_rows=int(found["maxRows"]),
+                max_delay=wanted.max_delay_milliseconds / 1000 if wanted is not None else 0.0,
+            ),
+            seconds={int(rows): float(seconds) for rows, seconds in found["seconds"].items()},
+            output_bytes=int(str(report["outputBytes"])),
+            output_rows=int(str(report["outputRows"])),
+        )
+
+    def parameters(self) -> Wire:
+        """How the model is served, for its metadata: plain values, as the V2 protocol wants them."""
+        found = self.report.get("batching", {})
+        assert isinstance(found, Mapping)
+        return {
+            "engine": self.metrics.engine,
+            "note": self.note,
+            "max_batch_size": self._dispatcher.max_rows,
+            "batching": self._dispatcher.split_reason or str(found.get("reason", "")),
+            "batching_difference": found.get("difference", 0.0),
+        }
 
     def answered(self, slot: Slot, frame: Frame) -> None:
         self._dispatcher.answered(slot, frame)

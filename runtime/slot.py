@@ -10,9 +10,9 @@ from enum import StrEnum
 from typing import Protocol
 
 from runtime.arena import ArenaFull, Block
+from runtime.batch import Batch
 from runtime.errors import ModelError, Reason
 from runtime.frames import Frame, Op, Tensor
-from runtime.job import Batch
 from runtime.process import Exit, Worker
 from runtime.signature import Wire
 
@@ -56,9 +56,8 @@ class Slot:
         self.stage = Stage.WAITING
         self.engine = ""
         self.worker: Worker | None = None
-        self.inflight: Batch | None = None
-        self.busy_since = 0.0
-        self.run_limit = 0.0
+        self.inflight: list[Batch] = []  # the first one runs, the others wait in the worker
+        self._busy_since = 0.0
         self.hung = False
         self._owner = owner
         self._limits = {Stage.LOADING: load_limit, Stage.WARMING_UP: warm_limit}
@@ -76,9 +75,18 @@ class Slot:
     def ready(self) -> bool:
         return self.stage is Stage.READY
 
-    @property
-    def free(self) -> bool:
-        return self.stage is Stage.READY and self.inflight is None
+    def give(self, batch: Batch, now: float) -> None:
+        """The worker was sent this batch; it runs after those before it."""
+        if not self.inflight:
+            self._busy_since = now
+        self.inflight.append(batch)
+
+    def take(self) -> Batch | None:
+        """The batch that ran, to be answered; the next one is taken to begin now."""
+        if not self.inflight:
+            return None
+        self._busy_since = asyncio.get_running_loop().time()
+        return self.inflight.pop(0)
 
     async def run(self) -> None:
         while not self._stopping.is_set():
@@ -121,7 +129,7 @@ class Slot:
                 reason, f"{self.stage.value} took longer than {limit:g} s with {self.engine}"
             )
             self.worker.kill()
-        elif self.inflight is not None and now - self.busy_since > self.run_limit:
+        elif self.inflight and now - self._busy_since > self.inflight[0].limit:
             self.hung = True
             self.worker.kill()
 
@@ -147,7 +155,7 @@ class Slot:
     def on_frame(self, worker: Worker, frame: Frame) -> None:
         if worker is not self.worker:
             return
-        if frame.op in (Op.DONE, Op.ERROR) and self.inflight is not None:
+        if frame.op in (Op.DONE, Op.ERROR) and self.inflight:
             self._owner.answered(self, frame)
         elif frame.op is Op.PROGRESS:
             said = json.loads(frame.payload)

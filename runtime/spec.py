@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from artifacts import ArtifactError, Desired, ModelEntry, Tensor, WarmUp, locate
+from artifacts import ArtifactError, Batching, Desired, ModelEntry, Tensor, WarmUp, locate
 from artifacts._place import folder, read_placed
 from runtime.restarts import RestartOptions
 from runtime.signature import Wire
@@ -49,6 +49,7 @@ class ModelSpec:
     workers: int = 1
     threads: int = 0
     sla: float | None = None
+    batching: Batching | None = None  # None: up to 8 rows without delay, if that is measured to be no loss
     warm_up: WarmUp = field(default_factory=WarmUp)
     inputs: Sequence[Tensor] = ()
     outputs: Sequence[Tensor] = ()
@@ -64,11 +65,13 @@ class ModelSpec:
             "engine": self.engine,
             "threads": threads,
             "skip": dict(skip),
+            "maxRows": self.batching.max_batch_size if self.batching is not None else None,
             "warmUp": {
                 "samples": list(self.warm_up.samples),
                 "fromFile": self.warm_up.from_file,
                 "runs": self.warm_up.runs,
                 "batchSizes": list(self.warm_up.batch_sizes),
+                "timeoutSeconds": self.warm_up.timeout_seconds,
             },
             "inputs": [_tensor(tensor) for tensor in self.inputs],
             "outputs": [_tensor(tensor) for tensor in self.outputs],
@@ -102,6 +105,7 @@ def from_entry(entry: ModelEntry, models: Path) -> ModelSpec:
         engine=entry.engine,
         workers=entry.workers,
         threads=entry.threads,
+        batching=entry.batching,
         sla=None if sla is None else sla / 1000,
         warm_up=entry.warm_up or WarmUp(),
         inputs=entry.inputs,

@@ -11,10 +11,14 @@ from runtime.errors import ModelError, Reason
 from runtime.signature import Signature, TensorSpec, Wire, narrowed
 from runtime.worker import warmup
 from runtime.worker.backend import Backend
+from runtime.worker.batching import Batchability, probe
 from runtime.worker.formats import ModelFiles, find
 
 # Reasons that lie in the model or its samples, not in the engine: another engine would say the same.
 _NOT_THE_ENGINE = {Reason.SCHEMA_MISMATCH, Reason.CORRUPT_MODEL, Reason.OUT_OF_MEMORY}
+
+# Of the warm-up's time limit, what measuring may use: no run is started that would end later.
+_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +32,7 @@ class Order:
     engine: str = "auto"
     threads: int = 1
     skip: Mapping[str, str] = field(default_factory=dict)
+    max_rows: int | None = None
     warm_up: warmup.Options = field(default_factory=warmup.Options)
     inputs: Sequence[TensorSpec] = ()
     outputs: Sequence[TensorSpec] = ()
@@ -48,6 +53,7 @@ class Order:
             engine=str(raw["engine"]),
             threads=int(str(raw["threads"])),
             skip=skip,
+            max_rows=None if raw.get("maxRows") is None else int(str(raw["maxRows"])),
             warm_up=warmup.Options.from_wire(warm),
             inputs=side("inputs"),
             outputs=side("outputs"),
@@ -64,6 +70,7 @@ class Loaded:
     signature: Signature
     format: str
     measured: warmup.Measured
+    batching: Batchability
     dropped: Mapping[str, str]
     load_seconds: float
     warm_seconds: float
@@ -75,6 +82,8 @@ class Loaded:
             "signature": self.signature.to_wire(),
             "medianSeconds": self.measured.median,
             "outputBytes": self.measured.output_bytes,
+            "outputRows": self.measured.output_rows,
+            "batching": self.batching.to_wire(),
             "note": self.measured.note,
             "dropped": dict(self.dropped),
             "loadSeconds": self.load_seconds,
@@ -131,11 +140,20 @@ def _load_one(
         loaded = perf_counter()
         progress("WarmingUp", engine)
         measured = warmup.warm(backend, signature, order.warm_up, order.path)
+        batching = probe(
+            backend,
+            signature,
+            measured.sample,
+            wanted=order.max_rows,
+            one=measured.median,
+            until=loaded + _SHARE * order.warm_up.timeout,
+        )
         return Loaded(
             backend=backend,
             signature=signature,
             format=files.format,
             measured=measured,
+            batching=batching,
             dropped=dropped,
             load_seconds=loaded - started,
             warm_seconds=perf_counter() - loaded,

@@ -29,6 +29,7 @@ class Options:
     from_file: str = ""
     runs: int = 3
     batch_sizes: Sequence[int] = (1,)
+    timeout: float = 120.0
 
     @classmethod
     def from_wire(cls, raw: Mapping[str, object]) -> Options:
@@ -40,6 +41,7 @@ class Options:
             from_file=str(raw.get("fromFile", "")),
             runs=int(str(raw.get("runs", 3))),
             batch_sizes=tuple(int(size) for size in sizes),
+            timeout=float(str(raw.get("timeoutSeconds", 120.0))),
         )
 
 
@@ -48,12 +50,15 @@ class Measured:
     """`median` in seconds of the runs of the smallest batch, without the first run; `output_bytes` of the
     largest.
 
-    `note` is empty unless no input could be made, and says then what to give.
+    `output_rows` are the rows that gave them. `sample` is the first input that was run, None with a `note`:
+    no input could be made, and it says what to give.
     """
 
     median: float = 0.0
     runs: int = 0
     output_bytes: int = 0
+    output_rows: int = 1
+    sample: Sequence[Array] | None = None
     note: str = ""
 
 
@@ -82,6 +87,7 @@ def _measure(
 ) -> Measured:
     durations: list[float] = []
     largest = runs = 0
+    largest_rows = 1
     dynamic = all(tensor.shape and tensor.shape[0] == -1 for tensor in signature.inputs)
     sizes = sorted(set(options.batch_sizes)) if dynamic else [0]
     for size in sizes or [0]:
@@ -99,8 +105,16 @@ def _measure(
                 runs += 1
                 if run and size == (sizes or [0])[0]:
                     durations.append(perf_counter() - start)
-            largest = max(largest, sum(array.nbytes for array in outputs))
-    return Measured(median=statistics.median(durations), runs=runs, output_bytes=largest)
+            nbytes = sum(array.nbytes for array in outputs)
+            if nbytes > largest:
+                largest, largest_rows = nbytes, size or (len(inputs[0]) if inputs[0].ndim else 1)
+    return Measured(
+        median=statistics.median(durations),
+        runs=runs,
+        output_bytes=largest,
+        output_rows=largest_rows,
+        sample=samples[0],
+    )
 
 
 def _rows(array: Array, size: int) -> Array:

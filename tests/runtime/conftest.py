@@ -297,7 +297,13 @@ def server(nets: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -
         "namespace": "team-a",
         "revision": "ab12cd34",
         "models": [
-            entry("lin", nets["linear"], latencySLAMilliseconds=37, engine="native"),
+            entry(
+                "lin",
+                nets["linear"],
+                latencySLAMilliseconds=37,
+                engine="native",
+                batching={"maxBatchSize": 8},
+            ),
             entry("two", nets["two"]),
         ],
     }

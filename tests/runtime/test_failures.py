@@ -129,10 +129,9 @@ def test_a_crash_of_onednn_at_load_falls_back_to_native(
         assert model["message"] == "engine onednn was dropped: crashed while Loading (SIGSEGV)"
         assert server.metric('inference_engine_fallback_total{from="onednn",model="lin"') == 1.0
         assert server.metric('inference_engine_info{engine="native"') == 1.0
-        assert server.get("/v2/models/lin").json["parameters"] == {
-            "engine": "native",
-            "note": model["message"],
-        }
+        parameters = server.get("/v2/models/lin").json["parameters"]
+        assert isinstance(parameters, dict)
+        assert (parameters["engine"], parameters["note"]) == ("native", model["message"])
         assert server.post("/predict", BODY).status == 200
         assert not server.events("worker died")
 
@@ -150,17 +149,16 @@ def test_an_error_of_onednn_at_load_falls_back_to_native(
         assert server.metric('inference_engine_fallback_total{from="onednn",model="lin"') == 1.0
 
 
-# A predictor that acts up from the first request on (the warm-up makes five runs) while the file is there.
+# A predictor that acts up in requests (not at warm-up) while the file is there.
 SICK_RUN = """
 class Sick:
     def __init__(self, real):
         self.real = real
-        self.runs = 0
     def __getattr__(self, name):
         return getattr(self.real, name)
     def run(self):
-        self.runs += 1
-        if self.runs > 5 and os.path.exists(os.environ['SICK_FILE']):
+        asked = sys._getframe(2).f_code.co_name == '_run'
+        if asked and os.path.exists(os.environ['SICK_FILE']):
             {act}
         return self.real.run()
 return Sick(make())

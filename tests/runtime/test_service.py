@@ -112,7 +112,15 @@ def test_v2_metadata_and_health(server: Running) -> None:
     assert meta["versions"] == ["v1.2.3"]
     assert meta["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}]
     assert meta["platform"] == "paddle_pir"
-    assert meta["parameters"] == {"engine": "native", "note": ""}
+    assert isinstance(meta["parameters"], dict)
+    assert meta["parameters"]["batching_difference"] <= 1e-4
+    assert {**meta["parameters"], "batching_difference": 0} == {
+        "engine": "native",
+        "note": "",
+        "max_batch_size": 8,
+        "batching": "",
+        "batching_difference": 0,
+    }
 
 
 @pytest.mark.parametrize(
