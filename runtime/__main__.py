@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifacts import ArtifactError, load_config
+from artifacts import ArtifactError, Batching, load_config
 from runtime.addresses import bind
 from runtime.errors import Reason
 from runtime.prestart import Prestarted, prestart
@@ -36,6 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--engine", default="auto", help="auto, native, onednn or onnxruntime, for --model")
     add("--workers", type=int, default=1, help="processes for each --model")
     add("--threads", type=int, default=0, help="math threads of a worker, 0 = from the cgroup, for --model")
+    add("--max-batch-size", type=int, default=None, help="rows run together, for --model; measured if unset")
+    add("--max-delay", type=float, default=0.0, help="milliseconds a batch may wait to fill, for --model")
     add("--http", default="0.0.0.0:8080", help="service address")
     add("--admin", default="0.0.0.0:8081", help="address of /metrics and /progress")
     add("--max-body", type=int, default=limits.body // _MIB, help="MiB of a request body")
@@ -139,8 +141,19 @@ def _specs(options: argparse.Namespace) -> tuple[dict[str, str], list[ModelSpec]
             "paddle_service": environ.get("PADDLE_SERVICE", ""),
             "revision": environ.get("PADDLE_REVISION", ""),
         }
+        batching = None
+        if options.max_batch_size is not None:
+            batching = Batching(
+                max_batch_size=options.max_batch_size, max_delay_milliseconds=options.max_delay
+            )
         specs = [
-            from_argument(argument, engine=options.engine, workers=options.workers, threads=options.threads)
+            from_argument(
+                argument,
+                engine=options.engine,
+                workers=options.workers,
+                threads=options.threads,
+                batching=batching,
+            )
             for argument in options.model
         ]
         return labels, specs
@@ -154,9 +167,18 @@ def _specs(options: argparse.Namespace) -> tuple[dict[str, str], list[ModelSpec]
 
 
 def _limits(options: argparse.Namespace) -> Limits:
-    for name in ("max_body", "max_queue", "arena", "request_timeout", "workers", "crash_budget"):
-        if getattr(options, name) <= 0:
-            raise ValueError(f"--{name.replace('_', '-')} {getattr(options, name)} must be above 0")
+    for name in (
+        "max_body",
+        "max_queue",
+        "arena",
+        "request_timeout",
+        "workers",
+        "crash_budget",
+        "max_batch_size",
+    ):
+        value = getattr(options, name)
+        if value is not None and value <= 0:
+            raise ValueError(f"--{name.replace('_', '-')} {value} must be above 0")
     if options.max_body * 2 > options.arena:
         raise ValueError(
             f"--arena {options.arena} is too small for --max-body {options.max_body}; give twice as much"

@@ -117,7 +117,14 @@ def from_desired(desired: Desired, models: Path) -> list[ModelSpec]:
     return [from_entry(entry, models) for entry in desired.models]
 
 
-def from_argument(argument: str, *, engine: str = "auto", workers: int = 1, threads: int = 0) -> ModelSpec:
+def from_argument(
+    argument: str,
+    *,
+    engine: str = "auto",
+    workers: int = 1,
+    threads: int = 0,
+    batching: Batching | None = None,
+) -> ModelSpec:
     """The specification of `--model name=path`. Raises ValueError with one line."""
     name, equals, path = argument.partition("=")
     if not equals or not name or not path or "/" in name:
@@ -131,4 +138,5 @@ def from_argument(argument: str, *, engine: str = "auto", workers: int = 1, thre
         engine=engine,
         workers=workers,
         threads=threads,
+        batching=batching,
     )

@@ -21,6 +21,7 @@ import yaml
 from runtime.arena import Arena, Block
 from runtime.frames import MAX_FRAME, WINDOW, Frame, Op, Tensor, pack, unpack
 from runtime.process import spawn
+from tests.runtime.sick import Sick, sickness
 from tests.support.models import Net, export, write_onnx
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -311,3 +312,8 @@ def server(nets: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     config.write_text(yaml.safe_dump(desired))
     with serving("--config", str(config), "--models", str(folder), "--max-body", "1") as running:
         yield running
+
+
+@pytest.fixture
+def sick(tmp_path: Path) -> Sick:
+    return sickness(tmp_path)

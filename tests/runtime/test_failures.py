@@ -8,12 +8,13 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.runtime.conftest import DEADLINE, Running, connect, serving, wait_for
+from tests.runtime.sick import SICK_RUN, Sick
 
 BODY = {"inputs": {"x": [[1, 2, 3]]}}
 
@@ -82,45 +83,7 @@ def test_killed_workers_are_replaced_and_no_request_hangs_or_is_lost(nets: Mappi
         assert server.get("/healthz").status == 200
 
 
-@pytest.fixture
-def sick(tmp_path: Path) -> Callable[[str], dict[str, str]]:
-    """An environment in which a worker misbehaves at the lowest seam: the engine's own predictor.
-
-    `code` runs in the worker with `make` (builds the real predictor), `engine` and `files`; it returns one.
-    """
-
-    def make(code: str) -> dict[str, str]:
-        lines = "\n".join("    " + line for line in code.splitlines())
-        (tmp_path / "sitecustomize.py").write_text(
-            "import sys, os, signal, time\n"
-            "def wrap(make, files, engine, threads):\n"
-            f"{lines}\n"
-            "if '--arena-fd' in sys.orig_argv:\n"
-            "    import importlib.util\n"
-            "    from importlib.abc import MetaPathFinder\n"
-            "    class Finder(MetaPathFinder):\n"
-            "        def find_spec(self, name, path, target=None):\n"
-            "            if name != 'runtime.worker.paddle_backend':\n"
-            "                return None\n"
-            "            sys.meta_path.remove(self)\n"
-            "            spec = importlib.util.find_spec(name)\n"
-            "            run = spec.loader.exec_module\n"
-            "            def execute(module):\n"
-            "                run(module)\n"
-            "                real = module._predictor\n"
-            "                module._predictor = lambda f, e, t: wrap(lambda: real(f, e, t), f, e, t)\n"
-            "            spec.loader.exec_module = execute\n"
-            "            return spec\n"
-            "    sys.meta_path.insert(0, Finder())\n"
-        )
-        return {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).resolve().parents[2]}"}
-
-    return make
-
-
-def test_a_crash_of_onednn_at_load_falls_back_to_native(
-    nets: Mapping[str, Path], sick: Callable[[str], dict[str, str]]
-) -> None:
+def test_a_crash_of_onednn_at_load_falls_back_to_native(nets: Mapping[str, Path], sick: Sick) -> None:
     env = sick("if engine == 'onednn':\n    os.kill(os.getpid(), signal.SIGSEGV)\nreturn make()")
     with serving("--model", f"lin={nets['linear']}", env=env) as server:
         model = server.model()
@@ -136,9 +99,7 @@ def test_a_crash_of_onednn_at_load_falls_back_to_native(
         assert not server.events("worker died")
 
 
-def test_an_error_of_onednn_at_load_falls_back_to_native(
-    nets: Mapping[str, Path], sick: Callable[[str], dict[str, str]]
-) -> None:
+def test_an_error_of_onednn_at_load_falls_back_to_native(nets: Mapping[str, Path], sick: Sick) -> None:
     env = sick(
         "if engine == 'onednn':\n    raise RuntimeError('(Unimplemented) no such attribute')\nreturn make()"
     )
@@ -149,24 +110,8 @@ def test_an_error_of_onednn_at_load_falls_back_to_native(
         assert server.metric('inference_engine_fallback_total{from="onednn",model="lin"') == 1.0
 
 
-# A predictor that acts up in requests (not at warm-up) while the file is there.
-SICK_RUN = """
-class Sick:
-    def __init__(self, real):
-        self.real = real
-    def __getattr__(self, name):
-        return getattr(self.real, name)
-    def run(self):
-        asked = sys._getframe(2).f_code.co_name == '_run'
-        if asked and os.path.exists(os.environ['SICK_FILE']):
-            {act}
-        return self.real.run()
-return Sick(make())
-"""
-
-
 def test_a_request_that_kills_two_workers_is_answered_and_the_next_is_served(
-    nets: Mapping[str, Path], sick: Callable[[str], dict[str, str]], tmp_path: Path
+    nets: Mapping[str, Path], sick: Sick, tmp_path: Path
 ) -> None:
     flag = tmp_path / "flag"
     env = sick(SICK_RUN.format(act="os.abort()").strip()) | {"SICK_FILE": str(flag)}
@@ -181,7 +126,7 @@ def test_a_request_that_kills_two_workers_is_answered_and_the_next_is_served(
 
 
 def test_a_worker_that_hangs_is_killed_and_the_request_answered(
-    nets: Mapping[str, Path], sick: Callable[[str], dict[str, str]], tmp_path: Path
+    nets: Mapping[str, Path], sick: Sick, tmp_path: Path
 ) -> None:
     flag = tmp_path / "flag"
     act = "os.unlink(os.environ['SICK_FILE']); time.sleep(600)"
@@ -196,7 +141,7 @@ def test_a_worker_that_hangs_is_killed_and_the_request_answered(
 
 
 def test_a_deadline_is_kept_while_the_worker_is_busy(
-    nets: Mapping[str, Path], sick: Callable[[str], dict[str, str]], tmp_path: Path
+    nets: Mapping[str, Path], sick: Sick, tmp_path: Path
 ) -> None:
     flag = tmp_path / "flag"
     act = "while os.path.exists(os.environ['SICK_FILE']): time.sleep(0.01)"
@@ -230,7 +175,7 @@ def test_a_deadline_is_kept_while_the_worker_is_busy(
 
 
 def test_workers_that_always_die_use_up_the_budget_and_the_process_stays(
-    nets: Mapping[str, Path], sick: Callable[[str], dict[str, str]], tmp_path: Path
+    nets: Mapping[str, Path], sick: Sick, tmp_path: Path
 ) -> None:
     last = tmp_path / "last-word"
     env = sick("os.kill(os.getpid(), signal.SIGBUS)")
@@ -269,7 +214,7 @@ def test_one_broken_model_does_not_take_the_others_along(nets: Mapping[str, Path
 
 
 def test_after_all_were_ready_a_lost_model_answers_for_itself(
-    nets: Mapping[str, Path], sick: Callable[[str], dict[str, str]], tmp_path: Path
+    nets: Mapping[str, Path], sick: Sick, tmp_path: Path
 ) -> None:
     flag = tmp_path / "flag"
     ill = "os.path.exists(os.environ['SICK_FILE']) and 'pdmodel' in files.model.name"
