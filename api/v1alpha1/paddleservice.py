@@ -180,7 +180,7 @@ class ServiceModel(BaseModel):
     latency_sla_milliseconds: int | None = Field(default=None, alias="latencySLAMilliseconds")
     """Latency target of one request, in milliseconds. A median warm-up latency above it holds a revision's first promotion (reason LatencyOverSLA), and the latency histogram has a bucket edge at exactly this value. Unset means no target."""
     batching: Batching | None = None
-    """Joins concurrent requests into one run of the model. Not supported yet."""
+    """Joins concurrent requests into one run of the model. Unset means up to 8 rows without delay, if the model allows it and it was measured to be no slower per row. A model whose rows do not stay apart always runs one request at a time, and says so in /v2/models/<name>."""
 
 
 class PaddleServiceStatus(BaseModel):

@@ -67,7 +67,7 @@ def _batching(wire: Mapping[str, object]) -> Batching | None:
     if not wire:
         return None
     return Batching(
-        max_batch_size=integer(wire.get("maxBatchSize"), 1),
+        max_batch_size=integer(wire.get("maxBatchSize"), 8),
         max_delay_milliseconds=number(wire.get("maxDelayMilliseconds")),
     )
 

@@ -192,16 +192,11 @@ async def test_serving_that_is_refused(api: Api, serving: Tree, path: str, messa
     assert f"spec{tail}: " in of_service
 
 
-async def test_batching_is_refused_for_the_model_that_has_it(api: Api) -> None:
-    message = "batching is not supported yet: remove it; clients can still send batches in one request"
-    batching = {"maxBatchSize": 8, "maxDelayMilliseconds": 2}
-    assert f"spec.serving.batching: Invalid value: {message}" in await refusal(
-        api.create(model(serving={"batching": batching}))
-    )
-    models = [{"name": "det", "modelRef": {"name": "det"}, "batching": batching}]
-    assert f"spec.models[0].batching: Invalid value: {message}" in await refusal(
-        api.create(service(models=models))
-    )
+async def test_batching_has_defaults_and_limits(api: Api) -> None:
+    found = await api.create(model(serving={"batching": {"maxDelayMilliseconds": 2}}))
+    assert found["spec"]["serving"]["batching"] == {"maxBatchSize": 8, "maxDelayMilliseconds": 2}
+    models = [{"name": "det", "modelRef": {"name": "det"}, "batching": {"maxBatchSize": 0}}]
+    assert "spec.models[0].batching.maxBatchSize" in await refusal(api.create(service(models=models)))
 
 
 # --- what is refused: the models of a service
