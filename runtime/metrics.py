@@ -67,6 +67,7 @@ class ModelMetrics:
     warm_up_median: float = 0.0
     restarts: dict[str, int] = field(default_factory=dict)
     fallbacks: dict[tuple[str, str], int] = field(default_factory=dict)
+    candidates: dict[str, float] = field(default_factory=dict)
     batch_rows: Histogram = field(default_factory=lambda: Histogram(_ROWS))
     dispatches: dict[str, int] = field(default_factory=lambda: {why.value: 0 for why in Why})
 
@@ -132,6 +133,13 @@ class RuntimeCollector(Collector):
         reasons = self._counter(
             "inference_batch_dispatch", "Batches by what made them go.", "model", "reason"
         )
+        candidates = self._gauge(
+            "inference_engine_measured_seconds",
+            "Median run at warm-up of each engine that could have served.",
+            "model",
+            "engine",
+            "threads",
+        )
         engine = InfoMetricFamily(
             "inference_engine", "The engine that serves.", labels=["model", "engine", *self._names]
         )
@@ -154,13 +162,16 @@ class RuntimeCollector(Collector):
             sizes.add_metric([m.model, *self._values], m.batch_rows.buckets(), m.batch_rows.total)
             for why, count in m.dispatches.items():
                 self._add(reasons, count, m.model, why)
+            for name, seconds in m.candidates.items():
+                measured, _, threads = name.partition("/")
+                self._add(candidates, seconds, m.model, measured, threads)
             if m.engine:
                 engine.add_metric([m.model, m.engine, *self._values], {})
         slow = self._gauge("inference_slow_connections", "Connections closed for a slow or missing header.")
         self._add(slow, self._slow())
         yield from (
             requests, latency, duration, loaded, inflight, queued, warm, restarts, fallbacks, sizes,
-            reasons, engine, slow,
+            reasons, candidates, engine, slow,
         )  # fmt: skip
 
     def _counter(self, name: str, text: str, *labels: str) -> CounterMetricFamily:

@@ -126,7 +126,8 @@ class Model:
         )
 
     def order(self) -> Wire:
-        return self.spec.order(self.threads, self._skip)
+        picked = (str(self.report["engine"]), int(str(self.report["threads"]))) if self.report else None
+        return self.spec.order(self.threads, self._skip, picked=picked)
 
     def reserve(self, data: bytes) -> Block:
         block = self.arena.allocate(len(data))
@@ -146,6 +147,9 @@ class Model:
         self.metrics.loaded = True
         self.metrics.engine = slot.engine
         self.metrics.warm_up_median = median
+        measured = report["candidates"]
+        assert isinstance(measured, Mapping)
+        self.metrics.candidates = {str(name): float(seconds) for name, seconds in measured.items()}
         dropped = report["dropped"]
         assert isinstance(dropped, Mapping)
         for engine in dropped:
@@ -179,12 +183,20 @@ class Model:
             output_rows=int(str(report["outputRows"])),
         )
 
+    def _candidates(self) -> str:
+        """What was measured to choose from: "native/1 0.1, onednn/1 0.3" (engine/threads, milliseconds)."""
+        measured = self.report.get("candidates", {})
+        assert isinstance(measured, Mapping)
+        return ", ".join(f"{name} {seconds * 1000:.3g}" for name, seconds in measured.items())
+
     def parameters(self) -> Wire:
         """How the model is served, for its metadata: plain values, as the V2 protocol wants them."""
         found = self.report.get("batching", {})
         assert isinstance(found, Mapping)
         return {
             "engine": self.metrics.engine,
+            "threads": int(str(self.report.get("threads", self.threads))),
+            "measured_milliseconds": self._candidates(),
             "note": self.note,
             "max_batch_size": self._dispatcher.max_rows,
             "batching": self._dispatcher.split_reason or str(found.get("reason", "")),

@@ -57,13 +57,17 @@ class ModelSpec:
     size: int = 0
     problem: str = ""  # why there is nothing to load: the model is Failed from the start
 
-    def order(self, threads: int, skip: Mapping[str, str]) -> Wire:
-        """The LOAD frame's body."""
+    def order(self, threads: int, skip: Mapping[str, str], *, picked: tuple[str, int] | None = None) -> Wire:
+        """The LOAD frame's body. `picked` is the engine and number of threads that another worker found
+        best, so that all workers of a model run the same.
+        """
+        engine, threads = picked if picked is not None else (self.engine, threads)
         return {
             "path": str(self.path),
             "framework": self.framework,
-            "engine": self.engine,
+            "engine": engine,
             "threads": threads,
+            "threadsFixed": self.threads > 0 or picked is not None,
             "skip": dict(skip),
             "maxRows": self.batching.max_batch_size if self.batching is not None else None,
             "warmUp": {

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 
 from runtime.errors import ModelError, Reason
 from runtime.signature import Signature, TensorSpec, Wire, narrowed
 from runtime.worker import warmup
-from runtime.worker.backend import Backend
+from runtime.worker.backend import Array, Backend
 from runtime.worker.batching import Batchability, probe
+from runtime.worker.choosing import Choice, Chooser
 from runtime.worker.formats import ModelFiles, find
 
 # Reasons that lie in the model or its samples, not in the engine: another engine would say the same.
@@ -19,18 +20,21 @@ _NOT_THE_ENGINE = {Reason.SCHEMA_MISMATCH, Reason.CORRUPT_MODEL, Reason.OUT_OF_M
 
 # Of the warm-up's time limit, what measuring may use: no run is started that would end later.
 _SHARE = 0.25
+# Bytes of weights up to which several engines are loaded to be compared: for a moment all are in memory.
+_MEASURED_WEIGHTS = 256 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """What LOAD asks for. `engine` is auto, native, onednn or onnxruntime; `skip` maps engines not to try to
-    why.
+    why; without `threads_fixed`, one thread may be taken instead of `threads` where that is quicker.
     """
 
     path: Path
     framework: str
     engine: str = "auto"
     threads: int = 1
+    threads_fixed: bool = True
     skip: Mapping[str, str] = field(default_factory=dict)
     max_rows: int | None = None
     warm_up: warmup.Options = field(default_factory=warmup.Options)
@@ -52,6 +56,7 @@ class Order:
             framework=str(raw["framework"]),
             engine=str(raw["engine"]),
             threads=int(str(raw["threads"])),
+            threads_fixed=bool(raw.get("threadsFixed", True)),
             skip=skip,
             max_rows=None if raw.get("maxRows") is None else int(str(raw["maxRows"])),
             warm_up=warmup.Options.from_wire(warm),
@@ -63,14 +68,16 @@ class Order:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """A backend that has answered, and how it came to be. `dropped` maps engines that failed to their
-    reason.
+    reason, `candidates` what was measured ("native/2", engine and threads) to seconds.
     """
 
     backend: Backend
+    threads: int
     signature: Signature
     format: str
     measured: warmup.Measured
     batching: Batchability
+    candidates: Mapping[str, float]
     dropped: Mapping[str, str]
     load_seconds: float
     warm_seconds: float
@@ -78,6 +85,8 @@ class Loaded:
     def to_wire(self) -> Wire:
         return {
             "engine": self.backend.engine,
+            "threads": self.threads,
+            "candidates": dict(self.candidates),
             "format": self.format,
             "signature": self.signature.to_wire(),
             "medianSeconds": self.measured.median,
@@ -92,25 +101,100 @@ class Loaded:
 
 
 def load(order: Order, progress: Callable[[str, str], None]) -> Loaded:
-    """Loads and warms the first engine that works.
+    """Loads and warms the engine that serves.
 
-    engine auto means, for a Paddle model: oneDNN, and native when oneDNN fails. That is a rule, not a
-    measurement: oneDNN is the faster one for convolutions of some size, native for tiny networks. An engine
-    that was asked for by name falls back too, because serving slowly beats not serving; `dropped` says so.
-    `progress` is told (stage, engine) before each step, so that whoever watches knows where a crash
-    happened. Raises ModelError.
+    engine auto means, for a Paddle model: native and oneDNN are both measured and the quicker one is kept,
+    if they agree. oneDNN is the quicker one for convolutions of some size, native for tiny networks. Models
+    with large weights are not loaded twice: they get oneDNN, or native when that fails. An engine that was
+    asked for by name falls back too, because serving slowly beats not serving; `dropped` says so. `progress`
+    is told (stage, engine) before each step, so that whoever watches knows where a crash happened. Raises
+    ModelError.
     """
     files = find(order.path, order.framework)
-    dropped = dict(order.skip)
-    engines = [engine for engine in _engines(order.engine, files) if engine not in dropped]
-    for last, engine in ((engine == engines[-1], engine) for engine in engines):
-        try:
-            return _load_one(order, files, engine, dropped, progress)
-        except ModelError as error:
-            if last or error.reason in _NOT_THE_ENGINE:
-                raise
-            dropped[engine] = error.message
-    raise ModelError(Reason.LOAD_FAILED, "; ".join(f"{name}: {why}" for name, why in dropped.items()))
+    engines = [engine for engine in _engines(order.engine, files) if engine not in order.skip]
+    if not engines:
+        raise ModelError(Reason.LOAD_FAILED, "; ".join(f"{name}: {why}" for name, why in order.skip.items()))
+    started = perf_counter()
+    until = started + _SHARE * order.warm_up.timeout
+
+    def sample(backend: Backend) -> Sequence[Array] | None:
+        return warmup.find_sample(backend, _narrowed(order, backend), order.warm_up, order.path)
+
+    chooser = Chooser(
+        lambda engine, threads: _open(order, files, engine, threads), sample, progress, until=until
+    )
+    if order.engine == "auto" and len(engines) > 1 and _weights(files) <= _MEASURED_WEIGHTS:
+        # Native is the reference that the other has to agree with.
+        choice = chooser.fastest(sorted(engines), order.threads, order.skip, _not_the_engine)
+    else:
+        choice = chooser.first(engines, order.threads, order.skip, _not_the_engine)
+    if not order.threads_fixed:
+        chooser.fewer_threads(choice)
+    return _finish(order, files, choice, chooser, started, until, engines, progress)
+
+
+def _finish(
+    order: Order,
+    files: ModelFiles,
+    choice: Choice,
+    chooser: Chooser,
+    started: float,
+    until: float,
+    engines: Sequence[str],
+    progress: Callable[[str, str], None],
+) -> Loaded:
+    """The whole warm-up of the engine that was chosen."""
+    trial = choice.trial
+    backend = trial.backend
+    loaded = perf_counter()
+    try:
+        signature = _narrowed(order, backend)
+        measured = warmup.warm(backend, signature, order.warm_up, order.path, chooser.sample)
+        batching = probe(
+            backend,
+            signature,
+            measured.sample,
+            wanted=order.max_rows,
+            one=measured.median,
+            until=until,
+        )
+        return Loaded(
+            backend=backend,
+            threads=trial.threads,
+            signature=signature,
+            format=files.format,
+            measured=measured,
+            batching=batching,
+            candidates=choice.measured,
+            dropped=choice.dropped,
+            load_seconds=loaded - started,
+            warm_seconds=perf_counter() - loaded,
+        )
+    except ModelError as error:
+        backend.close()
+        others = [engine for engine in engines if engine != backend.engine and engine not in choice.dropped]
+        if not others or _not_the_engine(error):
+            raise
+        skip = {**choice.dropped, backend.engine: error.message}
+        return load(replace(order, skip=skip), progress)
+    except BaseException:
+        backend.close()
+        raise
+
+
+def _not_the_engine(error: ModelError) -> bool:
+    return error.reason in _NOT_THE_ENGINE
+
+
+def _narrowed(order: Order, backend: Backend) -> Signature:
+    return narrowed(backend.signature, order.inputs, order.outputs)
+
+
+def _weights(files: ModelFiles) -> int:
+    """Bytes of the weights; a folder of them counts as large."""
+    if files.params is None:
+        return files.model.stat().st_size
+    return files.params.stat().st_size if files.params.is_file() else _MEASURED_WEIGHTS + 1
 
 
 def _engines(asked: str, files: ModelFiles) -> list[str]:
@@ -125,50 +209,23 @@ def _engines(asked: str, files: ModelFiles) -> list[str]:
     return ["native"] if asked == "native" else ["onednn", "native"]
 
 
-def _load_one(
-    order: Order,
-    files: ModelFiles,
-    engine: str,
-    dropped: Mapping[str, str],
-    progress: Callable[[str, str], None],
-) -> Loaded:
-    progress("Loading", engine)
-    started = perf_counter()
-    backend = _open(order, files, engine)
+def _open(order: Order, files: ModelFiles, engine: str, threads: int) -> Backend:
+    """Also refuses a model that is not what was declared, before it runs."""
+    backend = _backend(files, engine, threads)
     try:
-        signature = narrowed(backend.signature, order.inputs, order.outputs)
-        loaded = perf_counter()
-        progress("WarmingUp", engine)
-        measured = warmup.warm(backend, signature, order.warm_up, order.path)
-        batching = probe(
-            backend,
-            signature,
-            measured.sample,
-            wanted=order.max_rows,
-            one=measured.median,
-            until=loaded + _SHARE * order.warm_up.timeout,
-        )
-        return Loaded(
-            backend=backend,
-            signature=signature,
-            format=files.format,
-            measured=measured,
-            batching=batching,
-            dropped=dropped,
-            load_seconds=loaded - started,
-            warm_seconds=perf_counter() - loaded,
-        )
-    except BaseException:
+        _narrowed(order, backend)
+    except ModelError:
         backend.close()
         raise
+    return backend
 
 
-def _open(order: Order, files: ModelFiles, engine: str) -> Backend:
-    # Imported here, so that a worker carries one engine only.
+def _backend(files: ModelFiles, engine: str, threads: int) -> Backend:
+    # Imported here, so that a worker carries one library only.
     if engine == "onnxruntime":
         from runtime.worker.onnx_backend import OnnxBackend
 
-        return OnnxBackend(files, threads=order.threads)
+        return OnnxBackend(files, threads=threads)
     from runtime.worker.paddle_backend import PaddleBackend, signature_of
 
-    return PaddleBackend(files, signature_of(files), engine=engine, threads=order.threads)
+    return PaddleBackend(files, signature_of(files), engine=engine, threads=threads)

@@ -62,24 +62,44 @@ class Measured:
     note: str = ""
 
 
-def warm(backend: Backend, signature: Signature, options: Options, folder: Path) -> Measured:
-    """Runs every sample with every batch size. Raises ModelError(WarmUpFailed) when a sample of the user
-    fails.
+def find_sample(
+    backend: Backend, signature: Signature, options: Options, folder: Path
+) -> Sequence[Array] | None:
+    """The user's first sample, else an input made from the signature that the network takes, else None.
+
+    Raises ModelError(WarmUpFailed) when the user's is not usable.
     """
-    samples = [*options.samples, *_from_file(options.from_file, folder)]
-    if samples:
-        given = [_sample(signature, sample, f"warmUp.samples[{i}]") for i, sample in enumerate(samples)]
-        return _measure(backend, signature, given, options)
+    given = _given(signature, options, folder)
+    if given:
+        return given[0]
     for guess in _guesses(signature):
         made = [_made(tensor, guess) for tensor in signature.inputs]
         try:
             backend.run(made)
         except (InvalidInput, RuntimeError, OSError, SystemError):
             continue  # the network does not take these lengths; that says nothing about real requests
-        return _measure(backend, signature, [made], options)
+        return made
+    return None
+
+
+def warm(
+    backend: Backend, signature: Signature, options: Options, folder: Path, sample: Sequence[Array] | None
+) -> Measured:
+    """Runs every sample of the user (or the one that was found) with every batch size.
+
+    Raises ModelError(WarmUpFailed) when one of them fails.
+    """
+    samples = _given(signature, options, folder) or ([sample] if sample is not None else [])
+    if samples:
+        return _measure(backend, signature, samples, options)
     return Measured(
         note="not warmed up: no input fits its dynamic shape; give spec.inputs with shapes or warmUp.samples"
     )
+
+
+def _given(signature: Signature, options: Options, folder: Path) -> list[Sequence[Array]]:
+    samples = [*options.samples, *_from_file(options.from_file, folder)]
+    return [_sample(signature, sample, f"warmUp.samples[{i}]") for i, sample in enumerate(samples)]
 
 
 def _measure(

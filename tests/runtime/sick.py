@@ -16,7 +16,7 @@ class Sick:
     def __getattr__(self, name):
         return getattr(self.real, name)
     def run(self):
-        asked = sys._getframe(2).f_code.co_name == '_run'
+        asked = sys._getframe(2).f_code.co_qualname == 'Loop._run'
         if asked and os.path.exists(os.environ['SICK_FILE']):
             {act}
         return self.real.run()

@@ -296,7 +296,7 @@ def test_native_handles_and_memory_are_all_given_back(nets: Mapping[str, Path]) 
         goodbyes = wait_for(lambda: server.events("worker stopped"))
         assert isinstance(goodbyes, list)
         assert len(goodbyes) == 2
-        assert all(e["created"] == e["destroyed"] == 1 for e in goodbyes)
+        assert all(e["created"] == e["destroyed"] > 0 for e in goodbyes)
 
 
 @pytest.fixture

@@ -127,8 +127,35 @@ def test_loading_again_closes_the_model_before(nets: Mapping[str, Path], client:
 
 
 def test_progress_tells_stage_and_engine(nets: Mapping[str, Path], client: WorkerClient) -> None:
-    client.load(nets["linear"])
+    client.load(nets["linear"], engine="onednn")
     assert client.progress == [("Loading", "onednn"), ("WarmingUp", "onednn")]
+
+
+def test_auto_measures_the_engines_and_keeps_the_quickest(
+    nets: Mapping[str, Path], client: WorkerClient
+) -> None:
+    op, ready = client.load(nets["lenet"])
+    assert op is Op.READY, ready
+    measured = ready["candidates"]
+    assert isinstance(measured, dict)
+    assert set(measured) == {"native/1", "onednn/1"}
+    assert measured[f"{ready['engine']}/1"] == min(measured.values())
+    assert client.progress == [
+        (stage, engine) for engine in ("native", "onednn") for stage in ("Loading", "WarmingUp")
+    ]
+    assert client.held() == 1, "the other one is closed"
+
+
+def test_threads_are_measured_unless_given(nets: Mapping[str, Path], client: WorkerClient) -> None:
+    op, ready = client.load(nets["lenet"], engine="native", threads=2, threadsFixed=False)
+    assert op is Op.READY, ready
+    measured = ready["candidates"]
+    assert isinstance(measured, dict)
+    assert set(measured) == {"native/1", "native/2"}
+    assert ready["threads"] in (1, 2)
+    op, ready = client.load(nets["lenet"], engine="native", threads=2)
+    assert (ready["threads"], set(ready["candidates"])) == (2, {"native/2"})  # type: ignore[call-overload]
+    assert client.held() == 1
 
 
 def test_warm_up_with_samples_measures_and_reports(nets: Mapping[str, Path], client: WorkerClient) -> None:
