@@ -1,0 +1,1 @@
+"""How a canary is judged: evidence from counts, PromQL, conditions, verdicts. Pure."""

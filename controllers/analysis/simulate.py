@@ -1,0 +1,140 @@
+"""How often the judge cries wolf, and how soon it sees a real one. `python -m controllers.analysis.simulate`
+
+Draws seeded histories of windows, gives each to the real e-process and counts. The table that it prints
+stands in docs/canary.md. Needs numpy, which is not in the operator's image: this module is never imported by
+it.
+"""
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .eprocess import ALPHA, Evidence, Window, measure, merge, threshold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A history: share of bad requests of both sides, the candidate's weights (percent; the last one stays),
+    requests a window of both sides together, windows.
+    """
+
+    baseline: float
+    candidate: float
+    weights: tuple[int, ...] = (5,)
+    requests: int = 1000
+    looks: int = 60
+
+    @property
+    def title(self) -> str:
+        weights = "/".join(str(weight) for weight in self.weights)
+        return f"{self.baseline:.1%} -> {self.candidate:.1%} | {weights} % | {self.requests}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """alarms: share of runs that reached 1/alpha. median, late: windows until then, of those that did (the
+    latter is the 95th percentile); None without an alarm.
+    """
+
+    alarms: float
+    median: float | None
+    late: float | None
+
+
+def stops(case: Case, *, runs: int, seed: int, alpha: float = ALPHA) -> Sequence[int | None]:
+    """The window of each run at which E reached 1/alpha, counted from 1; None if it never did."""
+    random = np.random.default_rng(seed)
+    limit = threshold(alpha)
+    found: list[int | None] = []
+    weights = [case.weights[min(look, len(case.weights) - 1)] for look in range(case.looks)]
+    for _ in range(runs):
+        candidate = random.binomial(case.requests, [weight / 100 for weight in weights])
+        baseline = case.requests - candidate
+        candidate_bad = random.binomial(candidate, case.candidate)
+        baseline_bad = random.binomial(baseline, case.baseline)
+        evidence = Evidence()
+        stopped = None
+        for look in range(case.looks):
+            evidence = merge(
+                evidence,
+                measure(
+                    Window(
+                        candidate=float(candidate[look]),
+                        candidate_bad=float(candidate_bad[look]),
+                        baseline=float(baseline[look]),
+                        baseline_bad=float(baseline_bad[look]),
+                    )
+                ),
+            )
+            if evidence.log_e >= limit:
+                stopped = look + 1
+                break
+        found.append(stopped)
+    return found
+
+
+def simulate(case: Case, *, runs: int, seed: int, alpha: float = ALPHA) -> Result:
+    found = [stop for stop in stops(case, runs=runs, seed=seed, alpha=alpha) if stop is not None]
+    return Result(
+        alarms=len(found) / runs,
+        median=statistics.median(found) if found else None,
+        late=float(np.percentile(found, 95)) if found else None,
+    )
+
+
+#: Steps of a usual run, four windows each.
+_STEPS = (5,) * 4 + (20,) * 4 + (50,)
+
+SAME = (
+    *(
+        Case(baseline=rate, candidate=rate, weights=weights)
+        for rate in (0.001, 0.01, 0.05)
+        for weights in ((5,), (50,), _STEPS)
+    ),
+    Case(baseline=0.01, candidate=0.01, requests=50),
+    Case(baseline=0.05, candidate=0.04),
+)
+WORSE = (
+    *(
+        Case(baseline=0.01, candidate=worse, weights=weights)
+        for weights in ((5,), (50,))
+        for worse in (0.02, 0.03, 0.05, 0.1)
+    ),
+    Case(baseline=0.0, candidate=0.01),
+    Case(baseline=0.01, candidate=0.1, requests=100),
+    Case(baseline=0.001, candidate=0.01, requests=1000),
+    Case(baseline=0.01, candidate=0.03, weights=_STEPS),
+)
+
+
+def table(*, runs: int, seed: int) -> str:
+    """The published table, as Markdown."""
+    lines = [
+        "| bad requests | weight | requests a window | alarms in 60 windows | median window | 95 % within |",
+        "|---|---|---|---|---|---|",
+    ]
+    for case in (*SAME, *WORSE):
+        result = simulate(case, runs=runs, seed=seed)
+        median = "-" if result.median is None else f"{result.median:g}"
+        late = "-" if result.late is None else f"{result.late:g}"
+        weights = list(dict.fromkeys(case.weights))
+        title = case.title.split(" | ")
+        title[1] = "/".join(str(weight) for weight in weights) + " %"
+        lines.append(f"| {' | '.join(title)} | {result.alarms:.2%} | {median} | {late} |")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="False alarms and delay of the canary's judge.")
+    parser.add_argument("--runs", type=int, default=5000, help="histories a row (default 5000)")
+    parser.add_argument("--seed", type=int, default=1, help="of the random numbers (default 1)")
+    options = parser.parse_args(argv)
+    print(table(runs=options.runs, seed=options.seed))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
