@@ -22,6 +22,7 @@ from ._events import EventBroadcaster, EventRecorder
 from ._health import Check, Checks, Handler, HttpServer, parse_address
 from ._leaderelection import Elector, LeaderElection, LeaderLost
 from ._metrics import PrometheusMetrics
+from ._reflector_api import ReflectorOptions
 from ._runnables import CANCEL_PATIENCE, Group, Runnable
 from ._transport import Transport
 from ._watchdog import Watchdog
@@ -65,12 +66,14 @@ class Manager:
         graceful_timeout: float = 30.0,
         cache_sync_timeout: float = 120.0,
         block_threshold: float = 1.0,
+        watch_options: ReflectorOptions | None = None,
         clock: Clock = SYSTEM_CLOCK,
         registry: CollectorRegistry | None = None,
     ) -> None:
         """`field_manager` signs every apply. `namespaces`: the only ones to watch. Addresses are "host:port",
         ":port", or None for no server; both may be the same. `block_threshold`: seconds for which the event
-        loop may stand still before the watchdog names who blocks it. Raises ValueError for what cannot work.
+        loop may stand still before the watchdog names who blocks it. `watch_options`: how patient the caches
+        are. Raises ValueError for what cannot work.
         """
         if graceful_timeout < 0:
             raise ValueError(f"graceful_timeout={graceful_timeout:g}: give seconds, 0 or more")
@@ -87,7 +90,13 @@ class Manager:
         self._addresses = (health_address, metrics_address)
         self._field_manager = field_manager
         self._transport = Transport(config, user_agent=field_manager, metrics=self.metrics, clock=clock)
-        self.cache = Cache(self._transport, namespaces=namespaces, metrics=self.metrics, clock=clock)
+        self.cache = Cache(
+            self._transport,
+            namespaces=namespaces,
+            metrics=self.metrics,
+            options=watch_options,
+            clock=clock,
+        )
         self._lease_transport: Transport | None = None
         self._elector: Elector | None = None
         if leader_election is not None:

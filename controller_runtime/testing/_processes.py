@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..errors import ControllerRuntimeError
@@ -17,19 +18,26 @@ _SET_DEATH_SIGNAL = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
+_starter = ThreadPoolExecutor(1, thread_name_prefix="envtest")
+"""Starts every program: the kernel ends them with the thread that did, so it must be one that stays."""
+
+
 class EnvtestError(ControllerRuntimeError):
     """A test server is missing, did not start or died; the message has its last words."""
 
 
 class Process:
-    """One running program, its output in a log file. On Linux it dies with the thread that started it."""
+    """One running program, its output in a log file. On Linux it dies with this process, however it ends."""
 
     def __init__(self, command: Sequence[str | Path], log: Path) -> None:
         self.name = Path(command[0]).name
         self.log = log
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [os.fspath(part) for part in command],
+        self._process = _starter.submit(self._start, [os.fspath(part) for part in command]).result()
+
+    def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as output:
+            return subprocess.Popen(
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

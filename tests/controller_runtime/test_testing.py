@@ -7,6 +7,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -249,3 +250,13 @@ async def test_the_http_proxy_sees_and_answers(apiserver: Envtest, namespace: st
         assert [(one.method, one.status) for one in proxy.seen] == [("POST", 403), ("POST", 201)]
         assert not proxy.seen[0].is_list
         assert not proxy.seen[0].is_watch
+
+
+def test_a_process_started_in_a_passing_thread_outlives_it(tmp_path: Path) -> None:
+    made: list[Process] = []
+    thread = threading.Thread(target=lambda: made.append(Process(["sleep", "60"], tmp_path / "log")))
+    thread.start()
+    thread.join()
+    with pytest.raises(subprocess.TimeoutExpired):  # the kernel's signal, were there one, would have come
+        made[0]._process.wait(0.2)
+    made[0].stop(kill=True)
