@@ -356,10 +356,9 @@ async def test_warm_up_starts_the_sources_of_a_follower() -> None:
 
 async def test_health_follows_the_loop_the_lease_and_the_caches() -> None:
     clock = FakeClock()
-    manager = elect(
-        make(leader_election=LeaderElection(name="lock"), clock=clock, health_address="127.0.0.1:0"),
-        FakeLeases(),
-    )
+    election = LeaderElection(name="lock")
+    made = make(leader_election=election, clock=clock, health_address="127.0.0.1:0")
+    manager = elect(made, FakeLeases())
     manager.add_healthz("mine", lambda: None)
     manager.add_readyz("mine", lambda: "not yet")
     assert "caches" in manager._check_caches()
