@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--crash-budget", type=int, default=5, help="deaths of its workers within 2 minutes that fail a model"
     )
+    add("--no-fast-path", action="store_true", help="answer all requests through aiohttp")
     add("--termination-log", type=Path, default=Path("/dev/termination-log"), help="file for the last word")
     add(
         "--log-level", default="info", choices=["debug", "info", "warning", "error"], help="of the JSON lines"
@@ -124,6 +125,7 @@ def _serve(
             http=http,
             admin=admin,
             termination_log=options.termination_log,
+            fast_path=not options.no_fast_path,
         )
         stop_on_signals(service)
         await service.run()

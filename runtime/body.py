@@ -10,20 +10,6 @@ from aiohttp.web import BaseRequest
 from runtime.errors import RequestError
 from runtime.spec import Limits
 
-_JSON = {"application/json", "text/json"}
-# What HTTP clients send when nothing is said; the body is still read as JSON.
-_UNSAID = {"", "application/x-www-form-urlencoded"}
-_BINARY = {"application/octet-stream", "application/vnd.sagemaker-triton.binary+json"}
-
-
-def media_type(request: BaseRequest, *, binary: bool) -> None:
-    """Raises RequestError(415) for a Content-Type that no body of ours has."""
-    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind in _JSON or kind in _UNSAID or (binary and kind in _BINARY):
-        return
-    wanted = "application/json" + (" or application/octet-stream" if binary else "")
-    raise RequestError(415, f"Content-Type {kind[:80]!r} is not supported; send {wanted}")
-
 
 async def read_body(request: BaseRequest, limits: Limits) -> bytes:
     """The whole body, decompressed. Raises RequestError: 411 no length, 413 too large (before reading when
@@ -33,7 +19,7 @@ async def read_body(request: BaseRequest, limits: Limits) -> bytes:
     length = request.content_length
     if length is None and "chunked" not in request.headers.get("Transfer-Encoding", "").lower():
         raise RequestError(411, "Content-Length is missing")
-    if length is not None and length > limits.body:
+    if length is not None and not length_allowed(length, limits):
         raise _too_large(limits)
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -62,6 +48,10 @@ async def read_body(request: BaseRequest, limits: Limits) -> bytes:
     except web.RequestPayloadError as error:
         raise RequestError(400, f"the body cannot be read: {error}") from None
     return b"".join(parts)
+
+
+def length_allowed(length: int, limits: Limits) -> bool:
+    return length <= limits.body
 
 
 def _too_large(limits: Limits) -> RequestError:

@@ -4,40 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 from uuid import uuid4
 
 import orjson
 from aiohttp import web
 
-from runtime.body import media_type, read_body
-from runtime.codec import predict, v2
-from runtime.codec.request import load_object
+from runtime.body import read_body
+from runtime.codec import v2
 from runtime.connections import JSON, Server, error_body
 from runtime.errors import RequestError
-from runtime.job import InputTensor, Result
+from runtime.inference import Inference, Started, Trace
 from runtime.logs import Logger
-from runtime.model import Model
 from runtime.registry import Registry
 from runtime.spec import Limits
 
 VERSION = "0.1.0"
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_SERVER = "paddle-runtime"
+SERVER = "paddle-runtime"
+GONE = "the client went away before its turn"
 
 
-class Exchange:
-    """One request while it is answered."""
+class Exchange(Trace):
+    """One request of aiohttp's while it is answered."""
 
-    __slots__ = ("id", "model", "request", "started")
+    __slots__ = ("request", "started")
 
     def __init__(self, request: web.BaseRequest) -> None:
+        super().__init__(request_id(request.headers.get("X-Request-Id", "")))
         self.request = request
         self.started = perf_counter()
-        given = request.headers.get("X-Request-Id", "")
-        self.id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
-        self.model: Model | None = None
+
+    def abandoned(self) -> bool:
+        transport = self.request.transport
+        return transport is None or transport.is_closing()
+
+
+def request_id(given: str) -> str:
+    """The client's own id if it is one line of visible characters, else a new one."""
+    return given if _REQUEST_ID.fullmatch(given) else uuid4().hex
 
 
 Route = Callable[[Exchange], Awaitable[web.Response]]
@@ -50,6 +56,7 @@ class Http:
         self._registry = registry
         self._limits = limits
         self._log = log
+        self.inference = Inference(registry, limits)
         self.inflight = 0
         self.last_request = 0.0
         self.server = Server(self.handle, header=limits.header, idle=limits.idle, life=limits.connection_life)
@@ -83,7 +90,7 @@ class Http:
             if error.status == 405:
                 response.headers["Allow"] = method
         except Exception as error:
-            self._log.error("request handler failed", request_id=exchange.id, exc_info=error)
+            self.failed(exchange, error)
             problem = "internal error"
             response = self._error(RequestError(500, problem))
         finally:
@@ -95,33 +102,48 @@ class Http:
         self, exchange: Exchange, response: web.Response, now: float, inference: bool, problem: str
     ) -> None:
         headers = response.headers
-        headers["Server"] = _SERVER
+        headers["Server"] = SERVER
         headers["X-Request-Id"] = exchange.id
         if self._registry.draining or self.server.expired(exchange.request, now):
             response.force_close()
         model = exchange.model
         if model is not None and model.spec.version:
             headers["X-Model-Version"] = model.spec.version
-        if not inference and response.status < 400:
-            return
+        if not inference and (response.status < 400 or response.status == 503):
+            return  # a probe's answer while loading is no event
         seconds = perf_counter() - exchange.started
         if inference:
-            metrics = model.metrics if model is not None else self._registry.unknown
-            metrics.answered(response.status, seconds)
-        elif response.status == 503:
-            return  # a probe's answer while loading is no event
+            self.counted(exchange, response.status, seconds)
+        request = exchange.request
+        self.logged(exchange, request.method, request.path, response.status, seconds, problem)
+
+    def counted(self, trace: Trace, status: int, seconds: float) -> None:
+        metrics = trace.model.metrics if trace.model is not None else self._registry.unknown
+        metrics.answered(status, seconds)
+
+    def logged(self, trace: Trace, method: str, path: str, status: int, seconds: float, problem: str) -> None:
+        """The access log's line."""
+        model = trace.model
         values: dict[str, object] = {
-            "request_id": exchange.id,
+            "request_id": trace.id,
             "model": model.spec.name if model is not None else "",
             "model_version": model.spec.version if model is not None else "",
-            "method": exchange.request.method,
-            "path": exchange.request.path,
-            "status": response.status,
+            "method": method,
+            "path": path,
+            "status": status,
             "milliseconds": round(seconds * 1000, 3),
         }
         if problem:
             values["error"] = problem
         self._log.info("request", **values)
+
+    def failed(self, trace: Trace, error: BaseException) -> None:
+        """A fault of ours, with its traceback."""
+        self._log.error("request handler failed", request_id=trace.id, exc_info=error)
+
+    @property
+    def draining(self) -> bool:
+        return self._registry.draining
 
     def _error(self, error: RequestError) -> web.Response:
         response = web.Response(status=error.status, body=error_body(error.message), content_type=JSON)
@@ -153,61 +175,16 @@ class Http:
     # Inference.
 
     async def _predict(self, exchange: Exchange) -> web.Response:
-        media_type(exchange.request, binary=False)
-        if len(self._registry.models) == 1:
-            exchange.model = self._registry.find(None)
-        document = load_object(await read_body(exchange.request, self._limits))
-        name = document.get("model")
-        if name is not None and not isinstance(name, str):
-            raise RequestError(400, "model must be a string")
-        model = exchange.model = self._registry.find(name)
-        parsed = predict.parse(document, model.known_signature())
-        result = await self._run(exchange, model, parsed.inputs, parsed.timeout)
-        body = predict.render(
-            result.outputs,
-            model=model.spec.name,
-            version=model.spec.version,
-            request_id=parsed.id or exchange.id,
-        )
-        return web.Response(body=body, content_type=JSON)
+        headers = exchange.request.headers
+        self.inference.named(exchange, headers)
+        body = await read_body(exchange.request, self._limits)
+        return await _answer(self.inference.predict(exchange, headers, body, exchange.abandoned))
 
     async def _infer(self, exchange: Exchange, name: str, version: str | None) -> web.Response:
-        request = exchange.request
-        model = exchange.model = self._registry.find(name, version)
-        media_type(request, binary=True)
-        body = await read_body(request, self._limits)
-        parsed = v2.parse(body, request.headers.get(v2.HEADER_LENGTH), model.known_signature())
-        result = await self._run(exchange, model, parsed.inputs, parsed.timeout)
-        content, head = v2.render(
-            parsed,
-            result.outputs,
-            model=model.spec.name,
-            version=model.spec.version,
-            request_id=parsed.id or exchange.id,
-        )
-        if head is None:
-            return web.Response(body=content, content_type=JSON)
-        return web.Response(
-            body=content, content_type="application/octet-stream", headers={v2.HEADER_LENGTH: str(head)}
-        )
-
-    async def _run(
-        self, exchange: Exchange, model: Model, inputs: Sequence[InputTensor], timeout: float | None
-    ) -> Result:
-        request = exchange.request
-        limit = min(self._limits.request, _header_timeout(request), timeout or self._limits.request)
-
-        def abandoned() -> bool:
-            transport = request.transport
-            return transport is None or transport.is_closing()
-
-        try:
-            return await model.submit(inputs, timeout=limit, abandoned=abandoned)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise RequestError(503, "the client went away before its turn") from None
+        headers = exchange.request.headers
+        self.inference.find(exchange, headers, name, version)
+        body = await read_body(exchange.request, self._limits)
+        return await _answer(self.inference.infer(exchange, headers, body, exchange.abandoned))
 
     # Health and metadata.
 
@@ -222,7 +199,7 @@ class Http:
         return _json({"ready": False, "error": f"not ready: {text}", "reasons": reasons}, status=503)
 
     async def _server_metadata(self, exchange: Exchange) -> web.Response:
-        return _json({"name": _SERVER, "version": VERSION, "extensions": ["binary_tensor_data"]})
+        return _json({"name": SERVER, "version": VERSION, "extensions": ["binary_tensor_data"]})
 
     async def _model_ready(self, exchange: Exchange, name: str, version: str | None) -> web.Response:
         model = exchange.model = self._registry.find(name, version)
@@ -245,6 +222,21 @@ class Http:
         )
 
 
+async def _answer(started: Started) -> web.Response:
+    try:
+        result = await started.future
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise RequestError(503, GONE) from None
+    content = started.render(result)
+    response = web.Response(body=content.body, content_type=content.media_type)
+    if content.head is not None:
+        response.headers[v2.HEADER_LENGTH] = str(content.head)
+    return response
+
+
 async def _not_found(exchange: Exchange) -> web.Response:
     raise RequestError(
         404, f"{exchange.request.path[:200]} is not served; try /predict or /v2/models/<model>/infer"
@@ -253,16 +245,3 @@ async def _not_found(exchange: Exchange) -> web.Response:
 
 def _json(value: dict[str, object], *, status: int = 200) -> web.Response:
     return web.Response(status=status, body=orjson.dumps(value), content_type=JSON)
-
-
-def _header_timeout(request: web.BaseRequest) -> float:
-    text = request.headers.get("X-Request-Timeout")
-    if text is None:
-        return float("inf")
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise RequestError(400, f"X-Request-Timeout {text[:40]!r} must be a number of seconds above 0")
-    return seconds

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from runtime.admin import Admin
 from runtime.connections import Server
+from runtime.fast import FastPath
 from runtime.http import Http
 from runtime.logs import Logger
 from runtime.model import Model
@@ -43,12 +44,14 @@ class Service:
         http: socket.socket,
         admin: socket.socket,
         termination_log: Path,
+        fast_path: bool = True,
     ) -> None:
         self.registry = Registry(models)
         self.stop = asyncio.Event()
         self._limits = limits
         self._log = log
         self._http = Http(self.registry, limits, log)
+        self._fast = FastPath(self._http, limits) if fast_path else None
         self._admin = Admin(self.registry, limits, labels=dict(labels), service=self._http.server)
         self._sockets = (http, admin)
         self._termination_log = termination_log
@@ -59,9 +62,12 @@ class Service:
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         runners = [
-            await _listen(server, sock)
-            for server, sock in zip((self._http.server, self._admin.server), self._sockets, strict=True)
+            await _listen(self._http.server, None if self._fast is not None else self._sockets[0]),
+            await _listen(self._admin.server, self._sockets[1]),
         ]
+        listening = None
+        if self._fast is not None:
+            listening = await loop.create_server(self._fast, sock=self._sockets[0], backlog=4096)
         http, admin = (f"{s.getsockname()[0]}:{s.getsockname()[1]}" for s in self._sockets)
         self._log.info("listening", http=http, admin=admin, models=list(self.registry.models))
         # What lives now lives to the end; the collector need not look at it again.
@@ -73,6 +79,9 @@ class Service:
             watch = group.create_task(self._watch(loop))
             await self.stop.wait()
             await self._drain(loop)
+            if listening is not None and self._fast is not None:
+                listening.close()
+                self._fast.close()
             for runner in runners:
                 await runner.cleanup()
             await asyncio.gather(*(model.stop(_WORKER_GRACE) for model in self.registry.models.values()))
@@ -106,10 +115,12 @@ class Service:
             write_termination(termination_message(self.registry), self._termination_log)
 
 
-async def _listen(server: Server, sock: socket.socket) -> web.ServerRunner:
+async def _listen(server: Server, sock: socket.socket | None) -> web.ServerRunner:
+    """Without a socket the server only takes the connections that it is given."""
     runner = web.ServerRunner(server, shutdown_timeout=1.0)
     await runner.setup()
-    await web.SockSite(runner, sock, backlog=4096).start()
+    if sock is not None:
+        await web.SockSite(runner, sock, backlog=4096).start()
     return runner
 
 

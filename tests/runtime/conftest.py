@@ -289,8 +289,11 @@ def entry(name: str, path: Path, **extra: object) -> dict[str, object]:
             "source": source, **extra}  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def server(nets: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+@pytest.fixture(scope="module", params=[True, False], ids=["fast", "plain"])
+def server(
+    nets: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Running]:
+    """Both ways through HTTP, one after the other, have to pass the same tests."""
     folder = tmp_path_factory.mktemp("config")
     desired = {
         "schema": 1,
@@ -310,7 +313,10 @@ def server(nets: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     }
     config = folder / "models.yaml"
     config.write_text(yaml.safe_dump(desired))
-    with serving("--config", str(config), "--models", str(folder), "--max-body", "1") as running:
+    arguments = ["--config", str(config), "--models", str(folder), "--max-body", "1"]
+    if not request.param:
+        arguments.append("--no-fast-path")
+    with serving(*arguments) as running:
         yield running
 
 

@@ -1,0 +1,140 @@
+"""From a body to an admitted request and from its result to an answer: what all HTTP paths share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from runtime.codec import predict, v2
+from runtime.codec.request import Parsed, load_object
+from runtime.codec.tensors import Buffer
+from runtime.errors import RequestError
+from runtime.job import Result
+from runtime.model import Model
+from runtime.registry import Registry
+from runtime.spec import Limits
+
+JSON = "application/json"
+BINARY = "application/octet-stream"
+
+_JSON_TYPES = {"application/json", "text/json"}
+# What HTTP clients send when nothing is said; the body is still read as JSON.
+_UNSAID = {"", "application/x-www-form-urlencoded"}
+_BINARY_TYPES = {BINARY, "application/vnd.sagemaker-triton.binary+json"}
+
+
+class Trace:
+    """What is known of a request while it is answered: its id, and the model once it is found."""
+
+    __slots__ = ("id", "model")
+
+    def __init__(self, request_id: str) -> None:
+        self.id = request_id
+        self.model: Model | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The body of a 200; `head` is the length of its JSON part when binary data follows it."""
+
+    body: bytes
+    head: int | None = None
+
+    @property
+    def media_type(self) -> str:
+        return JSON if self.head is None else BINARY
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """An admitted request: `future` ends within its deadline, `render` turns its result into the answer."""
+
+    future: asyncio.Future[Result]
+    render: Callable[[Result], Content]
+
+
+def check_media_type(headers: Mapping[str, str], *, binary: bool) -> None:
+    """Raises RequestError(415) for a Content-Type that no body of ours has."""
+    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind in _JSON_TYPES or kind in _UNSAID or (binary and kind in _BINARY_TYPES):
+        return
+    wanted = JSON + (f" or {BINARY}" if binary else "")
+    raise RequestError(415, f"Content-Type {kind[:80]!r} is not supported; send {wanted}")
+
+
+class Inference:
+    """`headers` are looked up by their canonical names (Content-Type, X-Request-Timeout, ...)."""
+
+    def __init__(self, registry: Registry, limits: Limits) -> None:
+        self._registry = registry
+        self._limits = limits
+
+    def named(self, trace: Trace, headers: Mapping[str, str]) -> None:
+        """The checks of /predict before its body is read."""
+        check_media_type(headers, binary=False)
+        if len(self._registry.models) == 1:
+            trace.model = self._registry.find(None)
+
+    def predict(
+        self, trace: Trace, headers: Mapping[str, str], body: Buffer, abandoned: Callable[[], bool]
+    ) -> Started:
+        """Raises RequestError."""
+        document = load_object(body)
+        name = document.get("model")
+        if name is not None and not isinstance(name, str):
+            raise RequestError(400, "model must be a string")
+        model = trace.model = self._registry.find(name)
+        parsed = predict.parse(document, model.known_signature())
+        request_id = parsed.id or trace.id
+
+        def render(result: Result) -> Content:
+            spec = model.spec
+            return Content(
+                predict.render(result.outputs, model=spec.name, version=spec.version, request_id=request_id)
+            )
+
+        return Started(self._submit(model, parsed, headers, abandoned), render)
+
+    def find(self, trace: Trace, headers: Mapping[str, str], name: str, version: str | None) -> None:
+        """The checks of infer before its body is read."""
+        trace.model = self._registry.find(name, version)
+        check_media_type(headers, binary=True)
+
+    def infer(
+        self, trace: Trace, headers: Mapping[str, str], body: Buffer, abandoned: Callable[[], bool]
+    ) -> Started:
+        """Raises RequestError. `find` was called before."""
+        model = trace.model
+        assert model is not None
+        parsed = v2.parse(body, headers.get(v2.HEADER_LENGTH), model.known_signature())
+        request_id = parsed.id or trace.id
+
+        def render(result: Result) -> Content:
+            spec = model.spec
+            content, head = v2.render(
+                parsed, result.outputs, model=spec.name, version=spec.version, request_id=request_id
+            )
+            return Content(content, head)
+
+        return Started(self._submit(model, parsed, headers, abandoned), render)
+
+    def _submit(
+        self, model: Model, parsed: Parsed, headers: Mapping[str, str], abandoned: Callable[[], bool]
+    ) -> asyncio.Future[Result]:
+        most = self._limits.request
+        limit = min(most, _header_timeout(headers), parsed.timeout or most)
+        return model.submit(parsed.inputs, timeout=limit, abandoned=abandoned)
+
+
+def _header_timeout(headers: Mapping[str, str]) -> float:
+    text = headers.get("X-Request-Timeout")
+    if text is None:
+        return float("inf")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise RequestError(400, f"X-Request-Timeout {text[:40]!r} must be a number of seconds above 0")
+    return seconds
