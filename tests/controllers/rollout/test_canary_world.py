@@ -1,0 +1,286 @@
+"""The canary in a world that breaks: late and refusing routes, crashes between any two effects, stale caches,
+clock jumps, late writers, commands at any time. What must hold, holds in every history.
+"""
+
+from dataclasses import dataclass, replace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from controllers.analysis.tally import Verdict
+from controllers.rollout.canary import (
+    Canary,
+    Command,
+    Decision,
+    Effect,
+    Ensure,
+    Facts,
+    Found,
+    Pause,
+    Phase,
+    Plan,
+    Pods,
+    Report,
+    Route,
+    Scale,
+    SetWeight,
+    StartAnalysis,
+    Step,
+    Verb,
+    decide,
+    from_wire,
+    to_wire,
+)
+
+REPLICAS = 4
+REVISIONS = ("a", "b", "c")
+PLANS = (
+    Plan(steps=(Step(5), Step(50)), replicas=REPLICAS),
+    Plan(steps=(Step(10), Step(20, pause=60), Step(100)), replicas=REPLICAS, on_deadline="Rollback"),
+    Plan(steps=(Step(5),), replicas=REPLICAS, stable_for=0, on_no_data="Rollback"),
+)
+#: Ways to a higher step that are neither a skip.
+STEPS = {"passed", "step over", "promote"}
+LEAPS = {"promote-full", "steps edited"}
+
+
+@dataclass
+class Provider:
+    """Takes a write, puts it in force later (or never), and reports."""
+
+    mode: Route = Route.Verified
+    change: int = 0
+    weights: dict[str, int] | None = None
+    force: dict[str, int] | None = None
+    drifted: bool = False
+
+    def write(self, effect: SetWeight) -> None:
+        if effect.change < self.change or self.mode is Route.Unreachable:
+            return
+        if effect.change > self.change:
+            self.drifted = False
+        self.change, self.weights = effect.change, dict(effect.weights)
+
+    def work(self) -> None:
+        if self.mode is Route.Verified and self.weights is not None and not self.drifted:
+            self.force = dict(self.weights)
+
+    def report(self) -> Report:
+        if self.mode is not Route.Verified:
+            return Report(change=self.change, route=self.mode, message="as the provider is")
+        if self.drifted:
+            return Report(change=self.change, route=Route.Drifted)
+        done = self.force == self.weights
+        return Report(change=self.change, route=Route.Verified if done else Route.Pending)
+
+
+class World(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1_700_000_000.0
+        self.plan = PLANS[0]
+        self.wanted = "a"
+        self.stored: dict[str, object] = {}
+        self.pods: dict[str, Pods] = {"a": Pods(spec=REPLICAS, ready=REPLICAS)}
+        self.provider = Provider()
+        self.verdicts: dict[tuple[int, int, int], Verdict] = {}
+        self.order: list[tuple[int, int, int]] = []
+        self.command: Command | None = None
+        self.tokens = 0
+        self.metrics = True
+        self.hold = ""
+        self.seen: list[tuple[dict[str, Pods], Report]] = []
+        self.writes: list[SetWeight] = []
+        self.last: Decision | None = None
+
+    # what happens outside
+
+    @rule(seconds=st.sampled_from([1, 20, 61, 400, 700, 2000]))
+    def time_passes(self, seconds: int) -> None:
+        self.now += seconds
+        for name, pods in self.pods.items():
+            if pods.ready == 0:
+                self.pods[name] = replace(pods, unready_for=pods.unready_for + seconds)
+
+    @rule(seconds=st.sampled_from([-90_000, -3_600, -30, 3_600, 90_000]))
+    def clock_jumps(self, seconds: int) -> None:
+        self.now += seconds
+
+    @rule(revision=st.sampled_from(REVISIONS))
+    def spec_changes(self, revision: str) -> None:
+        self.wanted = revision
+
+    @rule(plan=st.sampled_from(PLANS))
+    def plan_changes(self, plan: Plan) -> None:
+        self.plan = plan
+
+    @rule()
+    def pods_become_ready(self) -> None:
+        for name, pods in self.pods.items():
+            if not pods.broken:
+                self.pods[name] = replace(pods, ready=pods.spec, unready_for=0)
+
+    @rule(revision=st.sampled_from(REVISIONS), ready=st.integers(0, 3), broken=st.booleans())
+    def pods_die(self, revision: str, ready: int, broken: bool) -> None:
+        pods = self.pods.get(revision)
+        if pods is not None:
+            ready = min(ready, pods.ready)
+            why = "CrashLoop" if broken and not ready else ""
+            self.pods[revision] = replace(pods, ready=ready, broken=why)
+
+    @rule(
+        mode=st.sampled_from(
+            [Route.Verified, Route.Verified, Route.Pending, Route.Refused, Route.Unreachable]
+        )
+    )
+    def provider_is(self, mode: Route) -> None:
+        self.provider.mode = mode
+
+    @rule()
+    def provider_works(self) -> None:
+        self.provider.work()
+
+    @rule(weight=st.integers(0, 100))
+    def somebody_edits_the_route(self, weight: int) -> None:
+        force = self.provider.force
+        if force and len(force) == 2 and self.provider.force == self.provider.weights:
+            one, other = force
+            self.provider.force = {one: 100 - weight, other: weight}
+            self.provider.drifted = True
+
+    @precondition(lambda self: self.order)
+    @rule(verdict=st.sampled_from([Verdict.Passed, Verdict.Passed, *Verdict]))
+    def analysis_ends(self, verdict: Verdict) -> None:
+        self.verdicts[self.order[-1]] = verdict
+
+    @rule(metrics=st.booleans(), hold=st.sampled_from(["", "", "hook approve says no"]))
+    def outside_is(self, metrics: bool, hold: str) -> None:
+        self.metrics, self.hold = metrics, hold
+
+    @rule(verb=st.sampled_from(Verb), late=st.booleans())
+    def person_asks(self, verb: Verb, late: bool) -> None:
+        self.tokens += 1
+        self.command = Command(verb, max(0, self.state.run - late), f"t{self.tokens}")
+
+    @precondition(lambda self: self.writes)
+    @rule(index=st.integers(0, 1000))
+    def late_writer(self, index: int) -> None:
+        self.provider.write(self.writes[index % len(self.writes)])
+
+    # the operator
+
+    @property
+    def state(self) -> Canary:
+        return from_wire(self.stored)
+
+    def facts(self, stale: int) -> Facts:
+        self.seen.append((dict(self.pods), self.provider.report()))
+        pods, report = self.seen[max(0, len(self.seen) - 1 - stale)]
+        key = self.order[max(0, len(self.order) - 1 - stale)] if self.order else None
+        found = None
+        if key is not None and key in self.verdicts:
+            found = Found(run=key[0], step=key[1], attempt=key[2], verdict=self.verdicts[key])
+        return Facts(
+            now=self.now,
+            wanted=self.wanted,
+            pods=pods,
+            report=report,
+            found=found,
+            command=self.command,
+            metrics=self.metrics,
+            hold=self.hold,
+        )
+
+    @rule(stale=st.sampled_from([0, 0, 0, 1, 3]), crash=st.sampled_from([None, None, None, 0, 1, 2, 3]))
+    def reconcile(self, stale: int, crash: int | None) -> None:
+        """crash: how many of (the write, then each effect) were done."""
+        before, facts = self.state, self.facts(stale)
+        decision = decide("svc", before, self.plan, facts)
+        self.check(before, decision, facts)
+        if crash == 0:
+            return
+        if decision.changed:
+            self.stored = to_wire(decision.state)
+            assert self.state == decision.state
+        self.last = decision
+        for effect in decision.effects[: None if crash is None else crash - 1]:
+            self.act(effect)
+
+    def act(self, effect: Effect) -> None:
+        match effect:
+            case SetWeight():
+                self.writes.append(effect)
+                self.provider.write(effect)
+            case Ensure():
+                self.pods.setdefault(effect.revision, Pods())
+            case Scale():
+                pods = self.pods.get(effect.revision, Pods())
+                if effect.replicas < pods.spec:
+                    assert self.state.traffic.most(effect.revision) == 0, effect
+                    assert self.provider.drifted or not (self.provider.force or {}).get(effect.revision)
+                ready = min(pods.ready, effect.replicas)
+                self.pods[effect.revision] = replace(pods, spec=effect.replicas, ready=ready)
+            case StartAnalysis():
+                key = (effect.run, effect.step, effect.attempt)
+                assert effect.name == f"svc-{effect.candidate}-{effect.run}-{effect.step}-{effect.attempt}"
+                if key not in self.order:
+                    self.order.append(key)
+
+    def check(self, before: Canary, decision: Decision, facts: Facts) -> None:
+        after, events = decision.state, {transition.event for transition in decision.transitions}
+        assert len(decision.transitions) < 16, events
+        if after.phase is not Phase.Idle:
+            assert decision.waits_for
+        # no weight to a revision without ready endpoints; the first ask only says what is so already
+        for name, weight in after.traffic.weights:
+            if weight > before.traffic.share(name) and before.traffic.change:
+                assert facts.pods[name].ready > 0, (name, events)
+        # one change in flight, unless it takes weight away from the candidate
+        if (
+            before.traffic.in_flight
+            and after.traffic.change > before.traffic.change
+            and "verified" not in events
+        ):
+            assert after.traffic.share(before.candidate) < before.traffic.share(before.candidate)
+        # no step skipped, nothing passed without a verdict
+        if (after.run, after.candidate) == (before.run, before.candidate) and after.step > before.step:
+            assert events & LEAPS or (after.step == before.step + 1 and events & STEPS), events
+        if events & {"passed", "stable"} and not ("stable" in events and self.plan.stable_for <= 0):
+            assert self.verdicts.get((before.run, before.step, before.attempt)) is Verdict.Passed
+        if after.stable != before.stable and before.stable:
+            assert before.traffic.most(before.stable) == 0 or "verified" in events
+            assert after.stable == before.candidate
+            assert events & {"stable", "promote, promote-full"}
+
+    @invariant()
+    def nothing_with_traffic_is_scaled_away(self) -> None:
+        if not self.provider.drifted:
+            for name, weight in (self.provider.force or {}).items():
+                assert not weight or self.pods[name].spec > 0, name
+
+    def teardown(self) -> None:
+        """Once the world is well again and persons answer, the run ends where the spec wants it."""
+        self.provider.mode, self.metrics, self.hold, self.command = Route.Verified, True, "", None
+        for _ in range(120):
+            self.pods = {n: replace(p, ready=p.spec, unready_for=0, broken="") for n, p in self.pods.items()}
+            self.now += 200
+            for key in self.order:
+                self.verdicts.setdefault(key, Verdict.Passed)
+                if self.verdicts[key] is Verdict.Running:
+                    self.verdicts[key] = Verdict.Passed
+            state = self.state
+            if state.phase is Phase.Paused and state.pause in (Pause.User, Pause.Inconclusive):
+                self.tokens += 1
+                self.command = Command(Verb.Resume, state.run, f"t{self.tokens}")
+            self.provider.work()
+            self.reconcile(0, None)
+        state = self.state
+        assert state.phase is Phase.Idle, (state, self.last and self.last.waits_for)
+        assert self.wanted == state.stable or self.wanted in state.rejected
+        assert self.pods[state.stable].spec == REPLICAS
+        assert [name for name, pods in self.pods.items() if pods.spec and name != state.stable] == []
+
+
+TestWorld = World.TestCase
+TestWorld.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
