@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--crash-budget", type=int, default=5, help="deaths of its workers within 2 minutes that fail a model"
     )
+    add("--crash-rest", type=float, default=60.0, help="seconds before a model that failed so is tried again")
     add("--no-fast-path", action="store_true", help="answer all requests through aiohttp")
     add("--termination-log", type=Path, default=Path("/dev/termination-log"), help="file for the last word")
     add(
@@ -176,6 +177,7 @@ def _limits(options: argparse.Namespace) -> Limits:
         "request_timeout",
         "workers",
         "crash_budget",
+        "crash_rest",
         "max_batch_size",
     ):
         value = getattr(options, name)
@@ -196,7 +198,7 @@ def _limits(options: argparse.Namespace) -> Limits:
         header=options.header_timeout,
         body_start=options.body_timeout,
         run_at_least=options.run_at_least,
-        restarts=RestartOptions(budget=options.crash_budget),
+        restarts=RestartOptions(budget=options.crash_budget, rest=options.crash_rest),
     )
 
 

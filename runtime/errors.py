@@ -21,10 +21,15 @@ class Reason(StrEnum):
 
 
 class ModelError(Exception):
-    """A model that cannot be loaded or served; trying the same files again gives the same answer."""
+    """A model that cannot be loaded or served.
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    `passing`: the cause may be the moment's (memory, a starved CPU) and not the files', so a later try is
+    worth it; without it, the same files give the same answer.
+    """
+
+    def __init__(self, reason: Reason, message: str, *, passing: bool = False) -> None:
         self.reason = reason
+        self.passing = passing
         self.message = " ".join(message.split())
         super().__init__(self.message)
 

@@ -24,8 +24,8 @@ from runtime.spec import Limits
 class Model:
     """Starts, watches and replaces the workers of one model, and admits requests for it.
 
-    Once `error` is set the model has failed for good and its processes are gone. All methods belong to the
-    loop's thread; `run` owns the tasks.
+    Once `error` is set the model has failed and its processes are gone; if the cause may pass, it is tried
+    again after a rest. All methods belong to the loop's thread; `run` owns the tasks.
     """
 
     def __init__(self, started: Prestarted, limits: Limits, log: Logger) -> None:
@@ -40,6 +40,8 @@ class Model:
         self._log = log.bind(model=spec.name, model_version=spec.version)
         self._started = started
         self._restarts = Restarts(limits.restarts)
+        self._rests = limits.restarts.rests
+        self._stopping = asyncio.Event()
         self._window = limits.restarts.window
         self._skip: dict[str, str] = {}
         self.slots = [
@@ -49,16 +51,33 @@ class Model:
         self._dispatcher = Dispatcher(spec.name, self.arena, limits, self.metrics, self.slots)
 
     async def run(self) -> None:
-        """Keeps the workers alive until `stop` or until the model fails."""
+        """Keeps the workers alive until `stop` or until the model fails for good."""
         if self.spec.problem:
             self.failed(ModelError(Reason.LOAD_FAILED, self.spec.problem))
             return
-        async with asyncio.TaskGroup() as group:
-            for slot in self.slots:
-                group.create_task(slot.run())
+        for rest in self._rests():
+            async with asyncio.TaskGroup() as group:
+                for slot in self.slots:
+                    group.create_task(slot.run())
+            if self._stopping.is_set() or self.error is None or not self.error.passing:
+                return
+            self._log.info("model tried again later", seconds=rest, reason=self.error.reason.value)
+            try:
+                await asyncio.wait_for(self._stopping.wait(), rest)
+                return
+            except TimeoutError:
+                self._revive()
+
+    def _revive(self) -> None:
+        self.error = None
+        self._restarts.forget()
+        for slot in self.slots:
+            slot.revive()
+        self.on_change()
 
     async def stop(self, grace: float) -> None:
         """Ends the workers, each within 3 x `grace` seconds, and answers what still waits with 503."""
+        self._stopping.set()
         self._dispatcher.fail_all(self._gone("is shutting down"))
         await asyncio.gather(*(slot.stop(grace) for slot in self.slots))
 
@@ -126,7 +145,9 @@ class Model:
         )
 
     def order(self) -> Wire:
-        picked = (str(self.report["engine"]), int(str(self.report["threads"]))) if self.report else None
+        picked = None
+        if self.report and not self.report["batchEngine"]:  # a pair is found by measuring again
+            picked = str(self.report["engine"]), int(str(self.report["threads"]))
         return self.spec.order(self.threads, self._skip, picked=picked)
 
     def reserve(self, data: bytes) -> Block:
@@ -195,6 +216,7 @@ class Model:
         assert isinstance(found, Mapping)
         return {
             "engine": self.metrics.engine,
+            "batch_engine": str(self.report.get("batchEngine", "")),
             "threads": int(str(self.report.get("threads", self.threads))),
             "measured_milliseconds": self._candidates(),
             "note": self.note,
@@ -225,7 +247,11 @@ class Model:
         self._log.error("worker died", worker=slot.index, how=str(how), hung=slot.hung, restart_in=delay)
         if delay is None:
             count, window = self._restarts.recent, self._window
-            self.failed(ModelError(reason, f"{count} workers died within {window:g} s, the last by {how}"))
+            message = (
+                f"{count} workers died within {window:g} s, the last by {how}; it is tried again later: "
+                "see the log of the pod, and its memory limit"
+            )
+            self.failed(ModelError(reason, message, passing=True))
         return delay
 
     def failed(self, error: ModelError) -> None:

@@ -98,7 +98,9 @@ class Slot:
                 self._enter(Stage.LOADING)
                 self._load(worker)
             except (OSError, ArenaFull) as error:
-                self._owner.failed(ModelError(Reason.LOAD_FAILED, f"no worker can be started: {error}"))
+                self._owner.failed(
+                    ModelError(Reason.LOAD_FAILED, f"no worker can be started: {error}", passing=True)
+                )
                 return
             how = await asyncio.shield(worker.exited)
             if self._stopping.is_set():
@@ -126,7 +128,7 @@ class Slot:
         if limit is not None and now - self._stage_since > limit:
             reason = Reason.WARM_UP_FAILED if self.stage is Stage.WARMING_UP else Reason.LOAD_FAILED
             self._error = ModelError(
-                reason, f"{self.stage.value} took longer than {limit:g} s with {self.engine}"
+                reason, f"{self.stage.value} took longer than {limit:g} s with {self.engine}", passing=True
             )
             self.worker.kill()
         elif self.inflight and now - self._busy_since > self.inflight[0].limit:
@@ -139,10 +141,14 @@ class Slot:
             await self.worker.stop(grace)
 
     def abandon(self) -> None:
-        """The model has failed: no other process after this one, which ends now."""
+        """The model has failed: no other process after this one, which ends now, until `revive`."""
         self._stopping.set()
         if self.worker is not None:
             self.worker.kill()
+
+    def revive(self) -> None:
+        """After `abandon`, once `run` has returned: it may be run again."""
+        self._stopping.clear()
 
     def on_exit(self, worker: Worker, how: Exit) -> None:
         """At once, before anything else is given to the dead worker; `run` then decides what follows."""

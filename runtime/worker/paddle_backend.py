@@ -100,7 +100,7 @@ def _load_library() -> object:
 def signature_of(files: ModelFiles) -> Signature:
     """The signature in the model file. Raises ModelError(CorruptModel) when it cannot be read."""
     if files.format == "pir":
-        return check_servable(read_signature(files.model))
+        return check_servable(read_signature(files.model, files.params))
     return check_servable(_program_signature(files.model))
 
 

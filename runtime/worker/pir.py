@@ -26,8 +26,11 @@ _TYPES = {
 }
 
 
-def read_signature(file: Path) -> Signature:
-    """Raises ModelError(CorruptModel) when the file is not a PIR program."""
+def read_signature(file: Path, params: Path | None = None) -> Signature:
+    """Raises ModelError(CorruptModel) when the file is not a PIR program, or lacks the `params` it needs.
+
+    Without its weights Paddle runs a program all the same, on whatever the memory holds.
+    """
     try:
         document = json.loads(file.read_bytes())
         magic = document["base_code"]["magic"]
@@ -44,6 +47,9 @@ def read_signature(file: Path) -> Signature:
         ) from None
     if magic != "pir":
         raise ModelError(Reason.CORRUPT_MODEL, f"{file.name} says magic {magic!r}, expected 'pir'")
+    if params is None and any(_kind(op) == "p" for op in ops):
+        missing = file.with_suffix(".pdiparams").name
+        raise ModelError(Reason.CORRUPT_MODEL, f"{missing} is missing beside {file.name}")
     try:
         inputs = [_tensor(op) for op in ops if _kind(op) == "data"]
         fetched = sorted(

@@ -174,6 +174,23 @@ def test_a_deadline_is_kept_while_the_worker_is_busy(
         assert runs == 2.0, "the expired request never ran"
 
 
+def test_a_model_whose_workers_died_too_often_is_tried_again_after_a_rest(
+    nets: Mapping[str, Path], sick: Sick, tmp_path: Path
+) -> None:
+    flag = tmp_path / "flag"
+    flag.touch()
+    ill = "os.path.exists(os.environ['SICK_FILE'])"
+    env = sick(f"if {ill}:\n    os.kill(os.getpid(), signal.SIGKILL)\nreturn make()") | {
+        "SICK_FILE": str(flag)
+    }
+    arguments = ("--engine", "native", "--crash-budget", "2", "--crash-rest", "0.2")
+    with serving("--model", f"lin={nets['linear']}", *arguments, env=env, ready=False) as server:
+        wait_for(lambda: server.model()["state"] == "Failed")
+        flag.unlink()
+        wait_for(lambda: server.get("/healthz").status == 200)
+        assert server.post("/predict", BODY).status == 200
+
+
 def test_workers_that_always_die_use_up_the_budget_and_the_process_stays(
     nets: Mapping[str, Path], sick: Sick, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 from runtime.errors import ModelError, Reason
 from runtime.worker.formats import find
 from runtime.worker.pir import read_signature
+from tests.support.models import write_paddle
 
 PIR = '{"base_code":{"magic":"pir"},"program":{"regions":[{"blocks":[{"ops":[]}]}]}}'
 
@@ -79,6 +80,15 @@ def test_anything_else_says_what_is_there(
 def test_a_path_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="does not exist"):
         find(tmp_path / "no", "paddle")
+
+
+def test_a_program_without_its_weights_is_refused_and_not_run_on_garbage(tmp_path: Path) -> None:
+    write_paddle(tmp_path)
+    (tmp_path / "inference.pdiparams").unlink()
+    files = find(tmp_path, "paddle")
+    with pytest.raises(ModelError, match=r"inference\.pdiparams is missing beside inference\.json") as error:
+        read_signature(files.model, files.params)
+    assert error.value.reason is Reason.CORRUPT_MODEL
 
 
 @pytest.mark.parametrize(
