@@ -36,10 +36,15 @@ class Kind:
     plural: str
     namespaced: bool = True
     _prefix: str = field(init=False, repr=False, compare=False, default="")
+    _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.group, self.version, self.kind, self.plural)))
         root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
         object.__setattr__(self, "_prefix", root)
+
+    def __hash__(self) -> int:
+        return self._hash  # it is looked up on every read and write
 
     @property
     def api_version(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.load and load > arguments.load:
         print(f"load average {load:.2f} is over {arguments.load:g}: others are busy here; wait, or --load 0")
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     print(machine(), flush=True)
     try:
         report = uvloop.run(run(arguments))

@@ -48,6 +48,7 @@ class Operator:
     def __init__(self, kubeconfig: Path, namespace: str, log: Path) -> None:
         self.kills = 0
         self._log = log
+        self._size = 0
         self._command = (
             *(sys.executable, "-P", "-m", "controllers", f"--kubeconfig={kubeconfig}"),
             *(f"--watch-namespaces={namespace}", "--no-leader-election", "--runtime-image=runtime:1"),
@@ -59,6 +60,7 @@ class Operator:
     def start(self) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
         with self._log.open("ab") as log:
+            self._size = log.tell()
             self._process = subprocess.Popen(
                 self._command,
                 cwd=ROOT,
@@ -66,6 +68,16 @@ class Operator:
                 stdout=log,
                 stderr=log,
             )
+
+    async def work(self, seconds: float) -> None:
+        """Return `seconds` after it began to work, however slow the machine is."""
+        size = self._size
+
+        async def begun() -> bool:
+            return self._log.stat().st_size > size
+
+        await eventually(begun, seconds=60.0)
+        await asyncio.sleep(seconds)
 
     def kill(self) -> None:
         assert self._process is not None
@@ -220,10 +232,12 @@ async def test_the_operator_is_killed_again_and_again(
                     await users.create(f"m{number}")
                 while operator.kills < kills:
                     operator.start()
-                    # From before its first request to the midst of its work.
                     for _ in range(chance.randrange(4)):
                         await users.change()
-                    await asyncio.sleep(chance.uniform(0.3, 3.0))
+                    if chance.random() < 0.25:
+                        await asyncio.sleep(chance.uniform(0.0, 1.5))  # while it starts
+                    else:
+                        await operator.work(chance.uniform(0.0, 1.5))
                     operator.kill()
                 operator.start()
                 try:
