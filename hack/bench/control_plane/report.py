@@ -15,6 +15,8 @@ from .phases import Outcome
 
 CPU_BAR = 1.25
 IDLE_BAR = 1.0  # the peers' are below what the kernel's clock ticks can tell
+MEMORY_BAR = 110e6 / 2**20
+MEMORY_PER_OBJECT = 8 / 2**10
 Median = Callable[[Iterable[float]], float]
 PHASES = ("cold", "live", "storm", "restart")
 
@@ -53,6 +55,10 @@ class Report:
             seconds = float(str(self.settings["idle"]))
             idle = self.median(median, "ours", lambda outcome: 100 * outcome.cpu["idle"] / seconds)
             found.append(Bar("idle CPU of one core", idle, IDLE_BAR, "%"))
+            # Early and live samples, and a ConfigMap for each.
+            limit = MEMORY_BAR + MEMORY_PER_OBJECT * 4 * int(str(self.settings["objects"]))
+            peak = self.median(median, "ours", lambda outcome: outcome.peak)
+            found.append(Bar("peak memory, 110 MB + 8 KiB a cached object", peak, limit, "MiB"))
         for peer in self.versions:
             if peer == "ours" or "ours" not in self.versions:
                 continue
