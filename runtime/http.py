@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable
+from os import urandom
 from time import perf_counter
-from uuid import uuid4
 
 import orjson
 from aiohttp import web
@@ -43,7 +44,7 @@ class Exchange(Trace):
 
 def request_id(given: str) -> str:
     """The client's own id if it is one line of visible characters, else a new one."""
-    return given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+    return given if _REQUEST_ID.fullmatch(given) else urandom(16).hex()
 
 
 Route = Callable[[Exchange], Awaitable[web.Response]]
@@ -56,6 +57,7 @@ class Http:
         self._registry = registry
         self._limits = limits
         self._log = log
+        self._access_log = log.bind().is_enabled_for(logging.INFO)
         self.inference = Inference(registry, limits)
         self.inflight = 0
         self.last_request = 0.0
@@ -123,6 +125,8 @@ class Http:
 
     def logged(self, trace: Trace, method: str, path: str, status: int, seconds: float, problem: str) -> None:
         """The access log's line."""
+        if not self._access_log:
+            return
         model = trace.model
         values: dict[str, object] = {
             "request_id": trace.id,

@@ -38,9 +38,12 @@ class Trial:
 
 @dataclass(slots=True, kw_only=True)
 class Choice:
-    """The winner, what was measured ("native/2" -> seconds), and engines that failed or disagree -> why."""
+    """The winner, what was measured ("native/2" -> seconds), and engines that failed or disagree -> why.
+    `second` is another that agrees, still loaded, when one was to be kept.
+    """
 
     trial: Trial
+    second: Trial | None = None
     measured: dict[str, float]
     dropped: dict[str, str]
 
@@ -91,6 +94,8 @@ class Chooser:
         threads: int,
         dropped: Mapping[str, str],
         fatal: Callable[[ModelError], bool],
+        *,
+        keep: bool = False,
     ) -> Choice:
         """The quickest engine whose outputs agree with those of the first that loads."""
         choice = self.first(engines, threads, dropped, fatal)
@@ -109,27 +114,27 @@ class Chooser:
             if why:
                 choice.dropped[engine] = f"its outputs are not those of {reference.backend.engine}: {why}"
             if not why and trial.median and trial.median < best.median:
-                best.backend.close()
-                best = trial
+                best, trial = trial, best
+            if keep and not why and choice.second is None:
+                choice.second = trial
             else:
                 trial.backend.close()
         choice.trial = best
         return choice
 
-    def fewer_threads(self, choice: Choice) -> None:
-        """Replaces the winner by itself with one thread where that is clearly quicker."""
-        best = choice.trial
+    def fewer_threads(self, best: Trial) -> Trial:
+        """The same engine with one thread where that is clearly quicker, else what it was."""
         if best.threads <= 1 or not 0 < best.median < _TINY or self._clock() > self._until:
-            return
+            return best
         try:
             trial = self._try(best.backend.engine, 1)
         except ModelError:
-            return
-        if trial.median < best.median * _CLEARLY:
+            return best
+        if 0 < trial.median < best.median * _CLEARLY:
             best.backend.close()
-            choice.trial = trial
-        else:
-            trial.backend.close()
+            return trial
+        trial.backend.close()
+        return best
 
     def _try(self, engine: str, threads: int) -> Trial:
         self._progress("Loading", engine)

@@ -12,8 +12,9 @@ from runtime.signature import Signature, TensorSpec, Wire, narrowed
 from runtime.worker import warmup
 from runtime.worker.backend import Array, Backend
 from runtime.worker.batching import Batchability, probe
-from runtime.worker.choosing import Choice, Chooser
+from runtime.worker.choosing import Choice, Chooser, Trial
 from runtime.worker.formats import ModelFiles, find
+from runtime.worker.pair import Pair, threshold
 
 # Reasons that lie in the model or its samples, not in the engine: another engine would say the same.
 _NOT_THE_ENGINE = {Reason.SCHEMA_MISMATCH, Reason.CORRUPT_MODEL, Reason.OUT_OF_MEMORY}
@@ -22,6 +23,8 @@ _NOT_THE_ENGINE = {Reason.SCHEMA_MISMATCH, Reason.CORRUPT_MODEL, Reason.OUT_OF_M
 _SHARE = 0.25
 # Bytes of weights up to which several engines are loaded to be compared: for a moment all are in memory.
 _MEASURED_WEIGHTS = 256 << 20
+# And up to which two of them may stay, one for single rows and one for batches.
+_PAIRED_WEIGHTS = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +88,7 @@ class Loaded:
     def to_wire(self) -> Wire:
         return {
             "engine": self.backend.engine,
+            "batchEngine": self.backend.note if isinstance(self.backend, Pair) else "",
             "threads": self.threads,
             "candidates": dict(self.candidates),
             "format": self.format,
@@ -125,11 +129,14 @@ def load(order: Order, progress: Callable[[str, str], None]) -> Loaded:
     )
     if order.engine == "auto" and len(engines) > 1 and _weights(files) <= _MEASURED_WEIGHTS:
         # Native is the reference that the other has to agree with.
-        choice = chooser.fastest(sorted(engines), order.threads, order.skip, _not_the_engine)
+        small = _weights(files) <= _PAIRED_WEIGHTS and order.max_rows != 1
+        choice = chooser.fastest(sorted(engines), order.threads, order.skip, _not_the_engine, keep=small)
     else:
         choice = chooser.first(engines, order.threads, order.skip, _not_the_engine)
     if not order.threads_fixed:
-        chooser.fewer_threads(choice)
+        choice.trial = chooser.fewer_threads(choice.trial)
+        if choice.second is not None:
+            choice.second = chooser.fewer_threads(choice.second)
     return _finish(order, files, choice, chooser, started, until, engines, progress)
 
 
@@ -145,7 +152,7 @@ def _finish(
 ) -> Loaded:
     """The whole warm-up of the engine that was chosen."""
     trial = choice.trial
-    backend = trial.backend
+    backend: Backend = trial.backend
     loaded = perf_counter()
     try:
         signature = _narrowed(order, backend)
@@ -158,6 +165,9 @@ def _finish(
             one=measured.median,
             until=until,
         )
+        if choice.second is not None:
+            backend, batching = _paired(backend, choice.second, batching, measured, order, until)
+            choice.second = None
         return Loaded(
             backend=backend,
             threads=trial.threads,
@@ -172,6 +182,8 @@ def _finish(
         )
     except ModelError as error:
         backend.close()
+        if choice.second is not None:
+            choice.second.backend.close()
         others = [engine for engine in engines if engine != backend.engine and engine not in choice.dropped]
         if not others or _not_the_engine(error):
             raise
@@ -179,7 +191,34 @@ def _finish(
         return load(replace(order, skip=skip), progress)
     except BaseException:
         backend.close()
+        if choice.second is not None:
+            choice.second.backend.close()
         raise
+
+
+def _paired(
+    few: Backend,
+    second: Trial,
+    alone: Batchability,
+    measured: warmup.Measured,
+    order: Order,
+    until: float,
+) -> tuple[Backend, Batchability]:
+    """Both engines when the second one is clearly quicker with a full batch, else the first alone; what is
+    not used is closed. The pair is probed as one: its batches must agree with the other's single rows.
+    """
+    pair = Pair(few, second.backend, 2)
+    together = probe(
+        pair, pair.signature, measured.sample, wanted=order.max_rows, one=measured.median, until=until
+    )
+    found = (
+        threshold(alone.seconds, {**together.seconds, 1: second.median}) if together.max_rows > 1 else None
+    )
+    if found is None:
+        second.backend.close()
+        return few, alone
+    pair.threshold = found
+    return pair, together
 
 
 def _not_the_engine(error: ModelError) -> bool:

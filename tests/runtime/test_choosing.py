@@ -12,6 +12,7 @@ from runtime.errors import ModelError, Reason
 from runtime.signature import Signature
 from runtime.worker.backend import Array, Backend, InvalidInput
 from runtime.worker.choosing import Choice, Chooser
+from runtime.worker.pair import Pair, threshold
 
 SAMPLE = [numpy.array([[1.0, 2.0]], dtype="float32")]
 
@@ -156,6 +157,51 @@ def test_fewer_threads_only_for_tiny_models_and_only_when_clearly_quicker(
     world = World(native=Candidate({1: one, 2: two}))
     chooser = world.chooser()
     choice = chooser.first(["native"], 2, {}, lambda error: False)
-    chooser.fewer_threads(choice)
-    assert choice.trial.threads == kept
+    trial = chooser.fewer_threads(choice.trial)
+    assert trial.threads == kept
+    assert world.open == [trial.backend]
+
+
+def test_the_second_best_is_kept_when_asked_for() -> None:
+    for native, onednn in ((0.07, 0.03), (0.03, 0.07)):
+        world = World(native=Candidate({1: native}), onednn=Candidate({1: onednn}))
+        choice = world.chooser().fastest(["native", "onednn"], 1, {}, lambda error: False, keep=True)
+        assert choice.second is not None
+        assert choice.second.median == pytest.approx(max(native, onednn))
+        assert len(world.open) == 2
+    other = Candidate({1: 0.03}, answer=lambda x: [x + 1])
+    world = World(native=Candidate({1: 0.07}), onednn=other)
+    choice = world.chooser().fastest(["native", "onednn"], 1, {}, lambda error: False, keep=True)
+    assert choice.second is None, "one that disagrees is not"
     assert world.open == [choice.trial.backend]
+
+
+@pytest.mark.parametrize(
+    ("few", "many", "expected"),
+    [
+        ({1: 0.1, 8: 0.8}, {1: 0.3, 8: 0.48}, 4),
+        ({1: 0.1, 8: 0.8}, {1: 0.11, 8: 0.4}, 2),
+        ({1: 0.1}, {1: 0.3, 8: 0.48}, 4),
+        ({1: 0.1, 8: 0.8}, {1: 0.3, 8: 0.7}, None),
+        ({1: 0.1, 8: 0.2}, {1: 0.3, 8: 0.4}, None),
+        ({1: 0.1}, {1: 0.3}, None),
+    ],
+)
+def test_where_the_other_engine_takes_over(
+    few: dict[int, float], many: dict[int, float], expected: int | None
+) -> None:
+    assert threshold(few, many) == expected
+
+
+def test_a_pair_runs_each_size_where_it_is_quicker_and_closes_both() -> None:
+    world = World(native=Candidate({1: 1.0}), onednn=Candidate({1: 10.0}))
+    pair = Pair(world.load("native", 1), world.load("onednn", 1), 3)
+    assert (pair.engine, pair.note) == ("native", "onednn from 3 rows")
+    spent = []
+    for rows in (1, 2, 3, 8):
+        before = world.now
+        pair.run([numpy.zeros((rows, 2), dtype="float32")])
+        spent.append(world.now - before)
+    assert spent == pytest.approx([1.0, 1.0, 10.0, 10.0])
+    pair.close()
+    assert world.open == []

@@ -119,6 +119,7 @@ def test_v2_metadata_and_health(server: Running) -> None:
     varying = {"batching_difference", "threads", "measured_milliseconds"}
     assert {name: value for name, value in meta["parameters"].items() if name not in varying} == {
         "engine": "native",
+        "batch_engine": "",
         "note": "",
         "max_batch_size": 8,
         "batching": "",
