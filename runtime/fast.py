@@ -30,7 +30,7 @@ _LINE = re.compile(
 )
 _LONGEST_HEAD = 8190
 # A body longer than this is received by aiohttp.
-_LONGEST_BODY = 4 << 20
+_LONGEST_BODY = 1 << 20
 # Requests with these are aiohttp's: it knows about coding, waiting and upgrading.
 _NOT_OURS = {b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"connection", b"trailer"}
 _NAMES = {
@@ -250,7 +250,12 @@ class _Connection(asyncio.Protocol):
         if self._paused and transport is not None:
             self._paused = False
             transport.resume_reading()
-        if self._buffer and transport is not None and not transport.is_closing():
+        if self._buffer:
+            # Not from here: a buffer full of short requests would make a tower of calls.
+            self._loop.call_soon(self._more)
+
+    def _more(self) -> None:
+        if not self._busy and self._buffer and not self._abandoned():
             self._next()
 
     def _abandoned(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -66,8 +67,10 @@ class OnnxBackend:
         try:
             self._handle = Handle(f"onnxruntime session {files.model.name}", make)
         except (state.InvalidProtobuf, state.NoSuchFile, state.InvalidGraph) as error:
+            said = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", summarise(error))
+            said = said.replace(str(files.model), files.model.name)
             raise ModelError(
-                Reason.CORRUPT_MODEL, f"{files.model.name} is not an ONNX model ({summarise(error)})"
+                Reason.CORRUPT_MODEL, f"{files.model.name} is not an ONNX model; is it cut short? ({said})"
             ) from None
         except Exception as error:  # its own exceptions have no common base but Exception
             raise ModelError(Reason.LOAD_FAILED, f"{files.model.name}: {summarise(error)}") from None

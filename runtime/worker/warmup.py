@@ -166,6 +166,10 @@ def _from_file(name: str, folder: Path) -> list[object]:
     path = (base / name).resolve()
     if not path.is_relative_to(base.resolve()):
         raise ModelError(Reason.WARM_UP_FAILED, f"warmUp.fromFile {name!r} is outside the model's folder")
+    if not path.is_file():
+        there = ", ".join(sorted(item.name for item in base.glob("*.json"))[:5]) or "none"
+        message = f"warmUp.fromFile {name!r} is not in the model's folder; JSON files there: {there}"
+        raise ModelError(Reason.WARM_UP_FAILED, message)
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

@@ -207,7 +207,10 @@ def test_samples_from_a_file_beside_the_model(
     (folder / "samples.warm").write_text('[{"inputs": {"x": [[1, 2, 3]]}}]')
     op, ready = client.load(folder, warmUp={"fromFile": "samples.warm"})
     assert op is Op.READY, ready
-    for name, text in (("../x", "outside"), ("missing", "No such file")):
+    for name, text in (
+        ("../x", "outside"),
+        ("missing", "is not in the model's folder; JSON files there: inference.json"),
+    ):
         op, error = client.load(folder, warmUp={"fromFile": name})
         assert op is Op.ERROR
         assert error["reason"] == "WarmUpFailed"
