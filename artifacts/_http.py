@@ -77,7 +77,7 @@ def status_error(status: int, url: str, *, authorized: bool) -> ArtifactError:
             Reason.INVALID_CREDENTIALS, f"{shown}: the credentials are refused: correct the Secret"
         )
     if status in (401, 403):
-        remedy = "grant read access" if authorized else "give credentials in storage.secretRef"
+        remedy = "grant read access" if authorized else "name a Secret in secretRef"
         return ArtifactError(Reason.ACCESS_DENIED, f"{shown}: access denied ({status}): {remedy}")
     if status in (404, 410):
         return ArtifactError(

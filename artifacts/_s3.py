@@ -78,10 +78,13 @@ def code_error(code: str, *, endpoint: str, bucket: str, key: str, signed: bool)
             f"{at} refuses the credentials ({code}): correct the keys in the Secret of secretRef",
         )
     if code in _DENIED:
-        remedy = "grant s3:GetObject and s3:ListBucket" if signed else "give credentials in storage.secretRef"
+        remedy = "grant s3:GetObject and s3:ListBucket" if signed else "name a Secret in secretRef"
         return ArtifactError(Reason.ACCESS_DENIED, f"{at} denies access to {key!r} ({code}): {remedy}")
     if code in _REGION:
-        return invalid("storage.region", code, f"{at} is in another region; set storage.region to it")
+        return ArtifactError(
+            Reason.INVALID_SOURCE,
+            f"{at} is in another region ({code}): use spec.storage and set its region to the bucket's",
+        )
     if code in _BUSY:
         text = f"endpoint {endpoint} is not able to answer now ({code}): check the object store's health"
         return ArtifactError(Reason.ENDPOINT_UNREACHABLE, text)

@@ -207,7 +207,7 @@ def translate(error: Exception, url: str) -> ArtifactError:
         )
         return ArtifactError(Reason.TLS_ERROR, f"endpoint {endpoint}: TLS failed ({detail}): {remedy}")
     if isinstance(error, NameResolutionError):
-        text = "its name does not resolve: correct the host name"
+        text = "its name does not resolve: correct it (for minio:// it is the operator's --minio-endpoint)"
     elif isinstance(error, ConnectTimeoutError):
         text = "no connection in time: check the address, the port and network policies"
     elif isinstance(error, ReadTimeoutError | TimeoutError):

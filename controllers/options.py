@@ -1,4 +1,4 @@
-"""What the operator was started with; every field is a flag of `python -m controllers`."""
+"""What the operator was started with; `python -m controllers --help` has the flags."""
 
 from dataclasses import dataclass, field
 

@@ -118,6 +118,13 @@ class Resolver:
         if entry is not None and entry.task is not None:
             entry.task.cancel()
 
+    async def run(self) -> None:
+        """For as long as this process leads; questions still under way end with it."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.close()
+
     def close(self) -> None:
         for uid in list(self._entries):
             self.forget(uid)

@@ -15,8 +15,8 @@ from ..reasons import Reason
 from .source import Wanted
 
 MAX_VERSIONS = 10
-#: The CRD's maximum for the files of one artefact; more belong in a tar.
-MAX_FILES = 1024
+#: Files of one artefact that status can name and stay small (16 KiB); more belong in a tar.
+MAX_FILES = 64
 #: A version record keeps its file list up to this length, so that ten of them stay small.
 MAX_RECORD_FILES = 8
 
@@ -46,6 +46,25 @@ def found(manifest: Manifest, wanted: Wanted, *, generation: int, now: datetime)
     if manifest.resolved:
         artifact |= {"digest": manifest.digest, "size": manifest.size, "files": len(manifest.files)}
     return artifact
+
+
+def drifted(artifact: Mapping[str, object], manifest: Manifest) -> str:
+    """What the store holds now, when it is not what is pinned; "" while they agree.
+
+    ETags are compared beside the digest: a checksum that the user demands is part of the digest whatever the
+    store holds.
+    """
+    resolved = artifact.get("resolved")
+    files = resolved.get("files") if isinstance(resolved, Mapping) else None
+    held = {(file.path, file.size, file.etag) for file in manifest.files}
+    known = {
+        (str(item.get("path")), item.get("size"), str(item.get("etag") or ""))
+        for item in (files if isinstance(files, Sequence) else ())
+        if isinstance(item, Mapping)
+    }
+    if manifest.digest == artifact.get("digest") and held == known:
+        return ""
+    return manifest.digest or "other files"
 
 
 def too_many(manifest: Manifest) -> str:

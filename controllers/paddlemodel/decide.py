@@ -77,6 +77,7 @@ class _Findings:
     rejected: _Trouble | None = None
     refused: _Trouble | None = None
     desired: dict[str, object] | None = None
+    applied: bool = False
     current: bool = False
     service_phase: Phase = Phase.New
     service_status: Mapping[str, object] = field(default_factory=dict)
@@ -106,9 +107,7 @@ def decide(observed: Observed, options: Options, now: datetime) -> Decision:
     pending_deadline = (limit - now).total_seconds() if findings.artifact is None and now < limit else None
     return Decision(
         status=status,
-        service=findings.desired
-        if findings.desired is not None and not _applied(observed, findings)
-        else None,
+        service=findings.desired if findings.desired is not None and not findings.applied else None,
         remove_service=observed.service.uid if observed.service and _owned(observed) and not enabled else "",
         events=_events(previous, transitions, blocker, findings),
         requeue_after=pending_deadline,
@@ -150,7 +149,8 @@ def _find(observed: Observed, options: Options, now: datetime) -> _Findings:
         return findings
     findings.artifact = artifacts_.pinned(model.status, wanted)
     if findings.artifact is not None:
-        findings.drifted = _drift(findings.artifact, observed.outcome)
+        if isinstance(observed.outcome, Resolved) and observed.outcome.manifest.resolved:
+            findings.drifted = artifacts_.drifted(findings.artifact, observed.outcome.manifest)
     else:
         match observed.outcome:
             case Resolved(manifest=manifest):
@@ -182,28 +182,15 @@ def _find(observed: Observed, options: Options, now: datetime) -> _Findings:
     findings.desired = paddle_service(model, spec, wanted, findings.artifact)
     if service is not None:
         findings.service_status = service.status
+        findings.applied = not needs_apply(findings.desired, service.raw)
         findings.current = (
-            not needs_apply(findings.desired, service.raw)
-            and (service.status.get("observedGeneration") or 0) >= service.generation
+            findings.applied and (service.status.get("observedGeneration") or 0) >= service.generation
         )
         findings.service_phase = phases.parse(service.status.get("phase"))
     content = _content_digest(findings.service_status) if findings.current else ""
     if content:
         findings.artifact["contentDigest"] = content
     return findings
-
-
-def _drift(artifact: Mapping[str, object], outcome: Outcome | None) -> str:
-    """What the store holds now, when it is not what is pinned; "" while they agree or nobody knows."""
-    if not isinstance(outcome, Resolved) or outcome.manifest.digest in ("", artifact.get("digest")):
-        return ""
-    return outcome.manifest.digest
-
-
-def _applied(observed: Observed, findings: _Findings) -> bool:
-    assert findings.desired is not None
-    live = observed.service.raw if observed.service is not None else None
-    return not needs_apply(findings.desired, live)
 
 
 def _owned(observed: Observed) -> bool:
@@ -326,19 +313,21 @@ def _conditions(
         listed.append(Condition(Type.NameConflict, "True", blocker.reason, blocker.message))
     if findings.drifted:
         message = (
-            f"the same address now holds {findings.drifted}; pods keep the pinned content: "
-            "set a new spec.version to serve the new one"
+            f"the same address now holds {findings.drifted}: pods keep the pinned content, new pods cannot "
+            "get it any more; publish the new content under a new spec.version"
         )
         listed.append(Condition(Type.Drifted, "True", Reason.ContentDrifted, message))
-    for type_ in (Type.Available, Type.Progressing, Type.Degraded):
+    for type_ in (Type.Available, Type.Progressing, Type.Degraded, Type.Drifted):
         item = _service_condition(service_status, type_)
+        if item and any(known.type == type_ for known in listed):
+            continue  # what the model itself found comes first
         if item:
             reason = Reason.parse(str(item.get("reason") or ""), Reason.AsExpected)
             state = item.get("status")
-            known: conditions.Status = (
+            truth: conditions.Status = (
                 "True" if state == "True" else "False" if state == "False" else "Unknown"
             )
-            listed.append(Condition(type_, known, reason, str(item.get("message") or "")))
+            listed.append(Condition(type_, truth, reason, str(item.get("message") or "")))
         elif type_ is Type.Available:
             listed.append(Condition(type_, "False", Reason.NotServing, "nothing serves this model yet"))
     return listed

@@ -181,6 +181,7 @@ def setup(manager: ctrl.Manager, options: Options) -> PaddleModelReconciler:
         concurrency=options.resolve_concurrency,
         now=time.monotonic,
     )
+    manager.add(resolver)
     reconciler = PaddleModelReconciler(
         client=manager.client,
         reader=manager.api_reader,

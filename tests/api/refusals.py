@@ -6,7 +6,7 @@ from .objects import Tree, model, service
 
 LONG = "a" * 46
 
-BOTH: Tree = {"storage": {"bucket": "b", "key": "k"}}
+BOTH: Tree = {"storage": {"bucket": "bucket", "key": "k"}}
 MODELS_REFUSED = [
     (model(version="1.0"), 'spec.version must look like v1.2.3, but is "1.0"'),
     (model(version="v1.0"), 'spec.version must look like v1.2.3, but is "v1.0"'),
@@ -54,19 +54,18 @@ MODELS_REFUSED = [
     ),
     (
         model(modelPath=None, storage={"bucket": "b/c", "key": "k"}),
-        'bucket must be a bucket name (letters, digits, ".", "_", "-"), without slashes: '
-        "the rest belongs in key",
+        'bucket must have 3 to 63 of a-z, 0-9, "." and "-", without slashes: the rest belongs in key',
     ),
     (
-        model(modelPath=None, storage={"bucket": "b", "key": "/k"}),
+        model(modelPath=None, storage={"bucket": "bucket", "key": "/k"}),
         'key must not begin with "/": write it relative to the bucket',
     ),
     (
-        model(modelPath=None, storage={"bucket": "b", "key": "a/../k"}),
+        model(modelPath=None, storage={"bucket": "bucket", "key": "a/../k"}),
         'key must not contain "..": write the full path in the bucket',
     ),
     (
-        model(modelPath=None, storage={"bucket": "b", "key": "k", "endpoint": "store:9000"}),
+        model(modelPath=None, storage={"bucket": "bucket", "key": "k", "endpoint": "store:9000"}),
         "endpoint must be http://host[:port] or https://host[:port], without path or credentials",
     ),
     (

@@ -37,12 +37,12 @@ SOURCES = [
     {"modelPath": "pvc://claim/models/m", "checksum": SHA},
     {"modelPath": "file:///models/m", "checksum": SHA},
     {"modelPath": "s3://models/k", "secretRef": {"name": "s"}, "caSecretRef": {"name": "ca"}},
-    {"modelPath": None, "storage": {"bucket": "b", "key": "models/*.tar"}},
+    {"modelPath": None, "storage": {"bucket": "bucket", "key": "models/*.tar"}},
     {
         "modelPath": None,
         "storage": {
             "endpoint": "http://store:8333",
-            "bucket": "b",
+            "bucket": "bucket",
             "key": "k/",
             "region": "eu-central-1",
             "pathStyle": True,
@@ -123,7 +123,7 @@ async def test_a_service_may_be_pinned_by_the_operator(api: Api) -> None:
             "scheme": "s3",
             "endpoint": "http://store:8333",
             "region": "",
-            "bucket": "b",
+            "bucket": "bucket",
             "pathStyle": True,
             "archive": "none",
             "root": "",
@@ -215,7 +215,7 @@ async def test_a_misspelt_field_is_named(api: Api, document: Tree) -> None:
 
 # --- the artefact does not change under its version
 
-STORED = {"endpoint": "http://store", "bucket": "b", "key": "k"}
+STORED = {"endpoint": "http://store", "bucket": "bucket", "key": "k"}
 CHANGES = [
     ({}, {"modelPath": "minio://models/other"}, "modelPath"),
     ({}, {"framework": "onnx"}, "framework"),
@@ -224,7 +224,7 @@ CHANGES = [
     ({}, {"modelPath": None, "storage": STORED}, "storage"),
     *(
         ({"modelPath": None, "storage": STORED}, {"modelPath": None, "storage": STORED | change}, "storage")
-        for change in ({"key": "k2"}, {"bucket": "b2"}, {"endpoint": "http://other"}, {"region": "r"})
+        for change in ({"key": "k2"}, {"bucket": "bucket2"}, {"endpoint": "http://other"}, {"region": "r"})
     ),
 ]
 

@@ -1,5 +1,6 @@
 """What a PaddleModel's pass decides, from every side, without a server."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -7,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import controller_runtime as ctrl
+from artifacts import File, Manifest
 from controllers.paddlemodel.decide import Decision, decide, decide_deleting
 from controllers.reasons import Reason
-from controllers.resolver import Outcome, Pending
+from controllers.resolver import Outcome, Pending, Resolved
 
-from .histories import OPTIONS, T0, at, condition, model, observe, rejected, resolved, service_from
+from .histories import OPTIONS, T0, at, condition, manifest, model, observe, rejected, resolved, service_from
 
 
 def step(
@@ -181,6 +183,47 @@ def test_drift_is_reported_and_nothing_else() -> None:
     assert drifted.service is None
     assert drifted.status["phase"] == "Ready"
     assert condition(step(after, resolved(model()), live).status, "Drifted") is None
+
+
+def test_drift_behind_a_demanded_checksum_is_seen_by_its_etag() -> None:
+    of = model(spec={"checksum": "sha256:" + "0" * 64})
+
+    def answer(etag: str) -> Resolved:
+        found = manifest(of, etag=etag)
+        files = [replace(file, sha256="0" * 64) for file in found.files]
+        return Resolved(Manifest.of(found.source, files), 0.0)
+
+    first = step(of, answer("e1"))
+    assert first.service is not None
+    after = model(spec=of.spec, status=first.status)
+    live = service_from(first.service, phase="Ready")
+    assert condition(step(after, answer("e1"), live).status, "Drifted") is None
+    assert condition(step(after, answer("e2"), live).status, "Drifted") is not None
+
+
+def test_drift_that_the_service_found_is_told_by_the_model_too() -> None:
+    after, first = served(model())
+    live = service_from(first.service or {}, phase="Ready")
+    live.status["conditions"].append(
+        {
+            "type": "Drifted",
+            "status": "True",
+            "reason": "Drifted",
+            "message": "lenet-abcd1234 was edited",
+        }
+    )
+    told = condition(step(after, None, live).status, "Drifted")
+    assert told is not None
+    assert "lenet-abcd1234" in str(told["message"])
+
+
+def test_too_many_files_are_told_and_not_pinned() -> None:
+    of = model()
+    files = [File(key=f"k/{number}", path=f"{number}", size=1, etag="e") for number in range(65)]
+    decision = step(of, Resolved(Manifest.of(manifest(of).source, files), 0.0))
+    assert "artifact" not in decision.status
+    assert decision.service is None
+    assert "pack it as a tar" in str(decision.status["message"])
 
 
 def test_deletion_names_who_holds_it() -> None:
