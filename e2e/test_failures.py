@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pytest
 
 from e2e.fixtures import Namespace, Store, secret
 from e2e.kube import Kube, condition, message, status_of
+from tests.support import models
 
 pytestmark = pytest.mark.cluster
 
@@ -80,8 +82,19 @@ def test_what_is_no_model_is_refused_with_the_reason(
         store.put(f"{reason}/{name}", data)
     ns.apply(ns.model("broken", f"{reason}/"))
     failed = ns.phase("broken", "Failed", within=60)
-    assert condition(failed, "Ready")["reason"] in (reason, "UnknownModelFormat")
-    assert message(failed)
+    assert condition(failed, "Ready")["reason"] == reason
+    assert any(name in message(failed) for name in files), message(failed)
+
+
+def test_a_model_without_its_weights_is_refused_and_not_served_on_garbage(
+    operator: Kube, ns: Namespace, store: Store, tmp_path: Path
+) -> None:
+    models.write_paddle(tmp_path)
+    store.put("half/inference.json", (tmp_path / "inference.json").read_bytes())
+    ns.apply(ns.model("half", "half/"))
+    failed = ns.phase("half", "Failed", within=60)
+    assert condition(failed, "Ready")["reason"] == "CorruptModel"
+    assert "inference.pdiparams is missing" in message(failed)
 
 
 def test_a_schema_that_is_not_the_models(operator: Kube, ns: Namespace, linear: dict[str, str]) -> None:
@@ -106,8 +119,8 @@ def test_a_schema_that_is_not_the_models(operator: Kube, ns: Namespace, linear: 
             "there-is-no-such-image",
         ),
         ({"gpu": {"count": 8}}, "Unschedulable", "nvidia.com/gpu"),
-        ({"runtime": {"image": "NODE_TOOL"}}, "CrashLoop", ""),
-        ({"resources": {"limits": {"memory": "64Mi"}}}, "OutOfMemory", ""),
+        ({"runtime": {"image": "NODE_TOOL"}}, "CrashLoop", "container"),
+        ({"resources": {"limits": {"memory": "64Mi"}}}, "OutOfMemory", "memory"),
     ],
 )
 def test_a_pod_that_cannot_run_is_named_in_the_models_message(
