@@ -87,6 +87,10 @@ e2e: venv ## only the real-cluster tests, all of them
 bench: venv ## benchmarks: apply -> first prediction against a hand-written Deployment
 	@$(PY) -m hack.bench
 
+.PHONY: bench-runtime
+bench-runtime: venv ## the inference server against mosec and against the bare Paddle predictor
+	@$(PY) -m hack.bench.inference
+
 .PHONY: bench-control-plane
 bench-control-plane: venv ## controller_runtime against Go's controller-runtime and kopf on one API server
 	@$(PY) -m hack.bench.control_plane
