@@ -54,6 +54,8 @@ def decide(observed: Observed, now: datetime) -> Decision:
         waits.append((told.progress.deadline - now).total_seconds() + 0.1)
     if rollout.awaiting_latency:
         waits.append(1.0)
+    ends = [pod.lost_at for pod in observed.pods if pod.lost_at is not None and not pod.ended]
+    waits += [(end - now).total_seconds() + 0.1 for end in ends if end > now]
     if observed.foreign:
         soon = all(item.predecessor for item in observed.foreign)
         waits.append(PREDECESSOR_INTERVAL if soon else CONFLICT_INTERVAL)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import controller_runtime as ctrl
 
@@ -28,10 +28,18 @@ from ..resources.wire import at, integer, mapping, maps, text
 from ..rollout.identity import Recorded
 from ..rollout.planner import Size
 
+#: A pod is gone this long after its deletionTimestamp (which counts its grace period already), whatever the
+#: API server still lists: nobody confirms the end of a pod whose node died.
+LOST_AFTER = timedelta(seconds=30)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A serving pod. `content`: content digest by model name, from the termination message of its pull."""
+    """A serving pod. `content`: content digest by model name, from the termination message of its pull.
+
+    ended: it is over (evicted, refused by its node, past its deadline): listed, but it holds nothing.
+    lost_at: when a deleted pod is taken for gone; None for one that stays.
+    """
 
     name: str
     uid: str
@@ -41,6 +49,8 @@ class Pod:
     ready_since: datetime | None
     deleting: bool
     started: bool
+    ended: bool = False
+    lost_at: datetime | None = None
     content: Mapping[str, str]
     raw: Mapping[str, object] = field(repr=False)
 
@@ -157,6 +167,11 @@ def _content(status: Mapping[str, object]) -> dict[str, str]:
     return found
 
 
+def _lost_at(obj: ctrl.Object) -> datetime | None:
+    end = moment(obj.metadata.get("deletionTimestamp"))
+    return end + LOST_AFTER if end is not None else None
+
+
 def pod_of(obj: ctrl.Object) -> Pod:
     status = mapping(obj.raw.get("status"))
     ready = next((item for item in maps(status.get("conditions")) if item.get("type") == "Ready"), {})
@@ -166,15 +181,18 @@ def pod_of(obj: ctrl.Object) -> Pod:
         for item in maps(status.get(part))
         if at(item, "state", "running") is not None
     ]
+    ended = status.get("phase") in ("Failed", "Succeeded")
     return Pod(
         name=obj.name,
         uid=obj.uid,
         revision=obj.labels.get(LABEL_REVISION, ""),
         ip=text(status.get("podIP")),
-        ready=ready.get("status") == "True",
+        ready=ready.get("status") == "True" and not ended,
         ready_since=moment(ready.get("lastTransitionTime")) if ready.get("status") == "True" else None,
         deleting=obj.deleting,
         started=bool(running),
+        ended=ended,
+        lost_at=_lost_at(obj),
         content=_content(status),
         raw=obj.raw,
     )
@@ -187,13 +205,14 @@ def _models(value: str) -> tuple[Mapping[str, object], ...]:
         return ()
 
 
-def revision_of(deployment: ctrl.Object, pods: Iterable[Pod]) -> Revision:
-    """A revision from its Deployment; `pods` are the service's."""
+def revision_of(deployment: ctrl.Object, pods: Iterable[Pod], now: datetime) -> Revision:
+    """A revision from its Deployment; `pods` are the service's. Those that are over or lost do not count."""
     status = mapping(deployment.raw.get("status"))
     notes = deployment.annotations
     name = deployment.labels.get(LABEL_REVISION, "")
-    mine = [pod for pod in pods if pod.revision == name]
-    leaving = sum(1 for pod in mine if pod.deleting)
+    mine = [pod for pod in pods if pod.revision == name and not pod.ended]
+    staying = sum(1 for pod in mine if not pod.deleting)
+    leaving = sum(1 for pod in mine if pod.deleting and (pod.lost_at is None or now < pod.lost_at))
     version = notes.get(ANNOTATION_HASH_VERSION, "")
     rollouts = notes.get("deployment.kubernetes.io/revision", "")
     return Revision(
@@ -205,7 +224,7 @@ def revision_of(deployment: ctrl.Object, pods: Iterable[Pod]) -> Revision:
         replicas=integer(deployment.spec.get("replicas"), 1),
         ready=integer(status.get("readyReplicas")),
         # The Deployment's count may lag behind the pods, or the other way round: the larger one is safe.
-        live=max(len(mine) - leaving, integer(status.get("replicas"))),
+        live=max(staying, integer(status.get("replicas"))),
         leaving=leaving,
         promoted=notes.get(ANNOTATION_PROMOTED, ""),
         recorded=Recorded(

@@ -88,8 +88,9 @@ class PaddleServiceReconciler:
             return ctrl.Result()
         found: tuple[Foreign, ...] = ()
         for _ in range(4):  # each turn finds one more object in our way, if any
-            observed = await self._observe(service, found)
-            decision = decide(observed, self._clock())
+            now = self._clock()
+            observed = await self._observe(service, found, now)
+            decision = decide(observed, now)
             self._store.watch(request, decision.targets)
             try:
                 written = await self._write(service, decision)
@@ -130,7 +131,7 @@ class PaddleServiceReconciler:
             tell = self._events.warning if note.warning else self._events.normal
             tell(service, note.reason, note.message, action=note.action)
 
-    async def _observe(self, service: ctrl.Object, found: tuple[Foreign, ...]) -> Observed:
+    async def _observe(self, service: ctrl.Object, found: tuple[Foreign, ...], now: datetime) -> Observed:
         owner = Owner(service.namespace, service.name, service.uid)
         spec = mapping(service.raw.get("spec"))
         desired, waiting = await self._desired(service.namespace, spec)
@@ -148,7 +149,7 @@ class PaddleServiceReconciler:
             if strange is not None:
                 others.append(strange)
             elif not item.deleting and item.labels.get(LABEL_REVISION):
-                revisions.append(revision_of(item, pods))
+                revisions.append(revision_of(item, pods, now))
         children: dict[tuple[str, str], Child] = {}
         for kind in _CHILD_KINDS:
             for item in await self._client.list(kind, namespace=owner.namespace, index=(BY_SERVICE, mine)):

@@ -103,15 +103,18 @@ def _identity(
 
 
 def pods_of(observed: Observed, revision: str) -> list[Pod]:
-    return [pod for pod in observed.pods if pod.revision == revision and not pod.deleting]
+    """The pods of a revision that are there to stay."""
+    mine = (pod for pod in observed.pods if pod.revision == revision)
+    return [pod for pod in mine if not pod.deleting and not pod.ended]
 
 
 def find_blocker(observed: Observed, target: Revision | None) -> Blocker | None:
     if target is None:
         return None
-    found = [
-        of_pod(pod.raw, observed.seen.get(pod.uid)) for pod in pods_of(observed, target.hash) if not pod.ready
-    ]
+    pods = pods_of(observed, target.hash)
+    if not pods:  # what ended the last ones is all there is to tell until there are others
+        pods = [pod for pod in observed.pods if pod.revision == target.hash and not pod.deleting]
+    found = [of_pod(pod.raw, observed.seen.get(pod.uid)) for pod in pods if not pod.ready]
     found.append(of_deployment(target.name, target.status))
     return choose(found)
 

@@ -105,6 +105,8 @@ class FakeNode:
     behave: Behaviour = serve
     #: Pods that end take one more step to be gone, as a draining server does.
     linger: bool = True
+    #: Pods whose node died: asked to end, they stay.
+    dead: set[str] = field(default_factory=set)
     _made: int = 0
     _states: dict[str, str] = field(default_factory=dict)
 
@@ -113,7 +115,7 @@ class FakeNode:
         changed = False
         pods = await self.client.list_live(ctrl.POD, namespace=self.namespace)
         for pod in pods:
-            if pod.deleting:
+            if pod.deleting and pod.name not in self.dead:
                 await self._remove(pod)
                 changed = True
         deployments = await self.client.list_live(ctrl.DEPLOYMENT, namespace=self.namespace)
@@ -123,9 +125,18 @@ class FakeNode:
                 await self._remove(pod)  # the garbage collector
                 changed = True
         for deployment in deployments:
-            mine = [pod for pod in pods if pod.controller_uid == deployment.uid and not pod.deleting]
+            mine = [
+                pod
+                for pod in pods
+                if pod.controller_uid == deployment.uid and not pod.deleting and not _ended(pod)
+            ]
             changed |= await self._sync(deployment, mine)
         return changed
+
+    async def end(self, pod: ctrl.Object, phase: str, reason: str, message: str = "") -> None:
+        """A pod that is over and stays, as after an eviction or the shutdown of its node."""
+        state = {"phase": phase, "reason": reason, "message": message, "conditions": None}
+        await self._status(ctrl.POD, pod.key, state)
 
     async def _sync(self, deployment: ctrl.Object, pods: list[ctrl.Object]) -> bool:
         changed = False
@@ -176,7 +187,8 @@ class FakeNode:
                 "annotations": template["metadata"].get("annotations", {}),
                 "ownerReferences": [ctrl.owner_reference(deployment, block=False)],
             },
-            "spec": template["spec"],
+            # Without a node the server deletes a pod at once, whatever its grace period.
+            "spec": template["spec"] | {"nodeName": "fake"},
         }
         pod = await self.client.create(body)
         return pod
@@ -198,6 +210,10 @@ def _ready(pod: ctrl.Object) -> bool:
         item.get("type") == "Ready" and item.get("status") == "True"
         for item in pod.status.get("conditions", ())
     )
+
+
+def _ended(pod: ctrl.Object) -> bool:
+    return pod.status.get("phase") in ("Failed", "Succeeded")
 
 
 def _told(status: Mapping[str, object]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import controller_runtime as ctrl
-from controllers.kinds import LABEL_SERVICE, PADDLE_MODEL, PADDLE_SERVICE
+from controllers.kinds import FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_SERVICE, PADDLE_MODEL, PADDLE_SERVICE
 from controllers.options import Options
 from controllers.paddleservice.reconciler import BY_SERVICE, PaddleServiceReconciler
 from controllers.probe import ObservedStore
@@ -35,7 +35,8 @@ class DirectClient:
     async def list(self, kind: ctrl.Kind, *, namespace: str, index: tuple[str, str]) -> list[ctrl.Object]:
         assert index[0] == BY_SERVICE
         name = index[1].removeprefix(f"{namespace}/")
-        return await self.real.list_live(kind, namespace=namespace, labels={LABEL_SERVICE: name})
+        chosen = {LABEL_MANAGED_BY: FIELD_MANAGER, LABEL_SERVICE: name}
+        return await self.real.list_live(kind, namespace=namespace, labels=chosen)
 
     async def _do(self, what: str, call: Callable[[], object]) -> object:
         number = len(self.writes)

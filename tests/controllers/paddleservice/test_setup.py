@@ -1,7 +1,7 @@
 """The controller as the operator runs it: manager, caches, watches, prober; a fake node on the other side."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -160,15 +160,16 @@ async def test_the_declared_permissions_are_enough(
         first = status["stableRevision"]
         await harness.apply(replicas=1, models=[{"name": "resnet50", "pinned": pinned("v1.1.0")}], **limit)
         await until(harness, lambda s: s.get("phase") == "Ready" and s.get("stableRevision") != first)
-        await until_gone(lambda: harness.deployments(), str(first))
+        await until_gone(harness, str(first))
     finally:
         stop.set()
         await task
 
 
-async def until_gone(look: Callable[[], Awaitable[dict[str, int]]], name: str) -> None:
+async def until_gone(harness: Harness, name: str) -> None:
     for _ in range(400):
-        if name not in await look():
+        if name not in await harness.deployments():
             return
+        await harness.node.step()
         await asyncio.sleep(0.05)
     raise AssertionError(f"{name} is still there")
