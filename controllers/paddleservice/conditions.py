@@ -110,6 +110,9 @@ def _headline(
             return Reason.NameConflict, _conflict(observed)
         line = "waiting for objects of the deleted PaddleService of the same name to go"
         return Reason.RollingOut, line
+    if observed.refusal is not None:
+        # Word for word, whatever the phase: the next process reads it back from here.
+        return observed.refusal.reason, observed.refusal.message
     if observed.waiting is not None:
         reason, line = observed.waiting.reason, observed.waiting.message
         if facts.overdue:

@@ -23,6 +23,8 @@ from .status import Report, report
 #: Seconds between looks at an object that is in our way: nothing tells when it goes.
 CONFLICT_INTERVAL = 30.0
 PREDECESSOR_INTERVAL = 2.0
+#: Seconds between attempts at what the API server refuses: nothing tells when a quota grows.
+REFUSED_INTERVAL = 30.0
 #: Seconds between two writes of mere download progress.
 PROGRESS_INTERVAL = 5.0
 
@@ -59,6 +61,8 @@ def decide(observed: Observed, now: datetime) -> Decision:
     if observed.foreign:
         soon = all(item.predecessor for item in observed.foreign)
         waits.append(PREDECESSOR_INTERVAL if soon else CONFLICT_INTERVAL)
+    if observed.refusal is not None:
+        waits.append(REFUSED_INTERVAL)
     return Decision(
         status=status,
         effects=effects,

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 
 import controller_runtime as ctrl
 
+from ..conditions import one_line
 from ..kinds import PADDLE_SERVICE
+from ..reasons import Reason
 from ..resources.meta import Owner, Rendered
-from .observed import Foreign
+from .observed import Foreign, Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,36 @@ class ForeignObject(Exception):
         self.found = found
 
 
+#: How every line of a Refusal begins.
+REFUSED = "the API server refuses "
+
+
+class Refused(Exception):
+    """The API server does not let an effect happen, and would not if it were done again at once."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+def _target(effect: Effect) -> str:
+    match effect:
+        case Create(wanted) | Apply(wanted):
+            return f"{wanted.kind.kind} {wanted.key.name}"
+        case Delete(kind, key):
+            return f"{kind.kind} {key.name}"
+        case Scale(key) | Annotate(key):
+            return f"{ctrl.DEPLOYMENT.kind} {key.name}"
+
+
+def refusal(effect: Effect, error: ctrl.Invalid | ctrl.Forbidden) -> Refusal:
+    """What the server said, in one line; the object is named once."""
+    invalid = isinstance(error, ctrl.Invalid)
+    _, _, detail = error.message.partition(" is invalid: " if invalid else " is forbidden: ")
+    line = one_line(f"{REFUSED}{_target(effect)}: {detail or error.message}")
+    return Refusal(Reason.InvalidSpec if invalid else Reason.PodRefused, line)
+
+
 def foreign(owner: Owner, obj: ctrl.Object) -> Foreign | None:
     """How `obj` is not ours; None if it is."""
     if obj.controller_uid == owner.uid:
@@ -81,21 +113,35 @@ def foreign(owner: Owner, obj: ctrl.Object) -> Foreign | None:
 
 
 async def act(client: ctrl.Client, owner: Owner, effects: Iterable[Effect]) -> None:
-    """Do `effects` one after the other. Raises ForeignObject and the client's errors; stops at the first."""
+    """Do `effects` one after the other, and stop at the first that fails.
+
+    Raises ForeignObject, Refused and the client's errors; Forbidden only where the namespace goes.
+    """
     for effect in effects:
-        match effect:
-            case Create(wanted):
-                await _create(client, owner, wanted)
-            case Apply(wanted):
-                await client.apply(wanted.body)
-            case Scale(key, replicas):
-                await client.scale(ctrl.DEPLOYMENT, key, replicas)
-            case Delete(kind, key, uid, version):
-                # A cache that lags may call idle what was scaled up again a moment ago.
-                await client.delete(kind, key, uid=uid, resource_version=version)
-            case Annotate(key, uid, annotations):
-                patch = {"metadata": {"uid": uid, "annotations": dict(annotations)}}
-                await client.patch(ctrl.DEPLOYMENT, key, patch, type="merge")
+        try:
+            await _do(client, owner, effect)
+        except ctrl.Invalid as error:
+            raise Refused(refusal(effect, error)) from error
+        except ctrl.Forbidden as error:
+            if error.namespace_terminating:
+                raise
+            raise Refused(refusal(effect, error)) from error
+
+
+async def _do(client: ctrl.Client, owner: Owner, effect: Effect) -> None:
+    match effect:
+        case Create(wanted):
+            await _create(client, owner, wanted)
+        case Apply(wanted):
+            await client.apply(wanted.body)
+        case Scale(key, replicas):
+            await client.scale(ctrl.DEPLOYMENT, key, replicas)
+        case Delete(kind, key, uid, version):
+            # A cache that lags may call idle what was scaled up again a moment ago.
+            await client.delete(kind, key, uid=uid, resource_version=version)
+        case Annotate(key, uid, annotations):
+            patch = {"metadata": {"uid": uid, "annotations": dict(annotations)}}
+            await client.patch(ctrl.DEPLOYMENT, key, patch, type="merge")
 
 
 async def _create(client: ctrl.Client, owner: Owner, wanted: Rendered) -> None:

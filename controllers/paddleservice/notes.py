@@ -26,13 +26,20 @@ class Note:
     effect: Effect | None = None
 
 
+def _headline(told: Report) -> Reason:
+    return next(item.reason for item in told.conditions if item.type is Type.Ready)
+
+
 def notes(observed: Observed, rollout: Rollout, told: Report, effects: Iterable[Effect]) -> Iterator[Note]:
     """Every transition, every effect that people ask about, and a blocker when it is new."""
+    blocker = rollout.blocker
+    fell = False
     for step in told.transitions:
         failed = step.after is Phase.Failed
+        fell = fell or failed
         message = told.message if step is told.transitions[-1] else step.event
         yield Note(
-            Reason.PhaseChanged,
+            _headline(told) if failed else Reason.PhaseChanged,
             f"{step.before or 'New'} -> {step.after}: {message}",
             warning=failed,
             action="Report",
@@ -42,8 +49,9 @@ def notes(observed: Observed, rollout: Rollout, told: Report, effects: Iterable[
         old = before.get(condition.type, {})
         if condition.type in (Type.NameConflict, Type.Drifted) and old.get("status") != "True":
             yield Note(condition.reason, condition.message, warning=True, action="Check")
-        blocker = rollout.blocker if condition.type is Type.Progressing else None
-        if blocker is not None and old.get("reason") != condition.reason == blocker.reason:
+        if blocker is None or fell or condition.type is not Type.Progressing:
+            continue
+        if old.get("reason") != condition.reason == blocker.reason:
             yield Note(condition.reason, blocker.message, warning=True, action="Deploy")
     if rollout.promoting:
         yield Note(Reason.RevisionPromoted, f"revision {rollout.hash} is the stable one", action="Promote")

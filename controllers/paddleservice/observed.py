@@ -122,12 +122,25 @@ class Waiting:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The API server does not let in what we were to write. fatal: nothing but another spec cures it."""
+
+    reason: Reason
+    message: str
+
+    @property
+    def fatal(self) -> bool:
+        return self.reason is Reason.InvalidSpec
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """Everything that a decision rests on, but the time.
 
     desired: None while a model is missing or unresolved; `waiting` then says which. children: objects of
-    ours by (kind, name). written: when this process last wrote the status, None if never.
+    ours by (kind, name). written: when this process last wrote the status, None if never. refusal: what the
+    server said to the last attempt to act on this generation; it is attempted again all the same.
     """
 
     owner: Owner
@@ -144,6 +157,7 @@ class Observed:
     default_image: str
     pull_policy: str = "IfNotPresent"
     written: datetime | None = None
+    refusal: Refusal | None = None
 
 
 def moment(value: object) -> datetime | None:

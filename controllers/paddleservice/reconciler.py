@@ -6,6 +6,7 @@ never run from the same state; a crash between any two writes leaves something t
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import ClassVar
 
@@ -18,11 +19,11 @@ from ..probe import ObservedStore
 from ..reasons import Reason
 from ..resources.desired import Desired, Model, decode, pin, pinned_by, requests, settings
 from ..resources.meta import Owner
-from ..resources.wire import mapping, maps
+from ..resources.wire import mapping, maps, text
 from .decide import Decision, decide
-from .effects import ForeignObject, act, foreign
+from .effects import REFUSED, ForeignObject, Refused, act, foreign
 from .notes import Note
-from .observed import Child, Foreign, Observed, Pod, Revision, Waiting, pod_of, revision_of
+from .observed import Child, Foreign, Observed, Pod, Refusal, Revision, Waiting, pod_of, revision_of
 
 #: Index of Pods, Deployments, Services and ConfigMaps by the service they belong to.
 BY_SERVICE = "paddle-service"
@@ -87,9 +88,10 @@ class PaddleServiceReconciler:
             self._written.pop(request, None)
             return ctrl.Result()
         found: tuple[Foreign, ...] = ()
-        for _ in range(4):  # each turn finds one more object in our way, if any
+        refusal, heard = _refusal_in(service), False
+        for _ in range(6):  # each turn finds one more thing in our way, if any
             now = self._clock()
-            observed = await self._observe(service, found, now)
+            observed = replace(await self._observe(service, found, now), refusal=refusal)
             decision = decide(observed, now)
             self._store.watch(request, decision.targets)
             try:
@@ -97,9 +99,18 @@ class PaddleServiceReconciler:
                 if written is None:
                     return ctrl.Result(requeue_after=0.1)
                 service = written
-                await self._act(service, observed.owner, decision)
+                if not heard:
+                    await self._act(service, observed.owner, decision)
             except ForeignObject as there:
                 found = (*found, there.found)
+                continue
+            except Refused as said:
+                heard = True
+                if said.refusal != refusal:
+                    refusal = said.refusal
+                    continue
+            if refusal is not None and not heard:
+                refusal = None  # what was refused before is let in now
                 continue
             return ctrl.Result(requeue_after=decision.requeue_after)
         return ctrl.Result(requeue_after=1.0)
@@ -229,6 +240,17 @@ def _in_conflict(service: ctrl.Object) -> bool:
         item.get("type") == Type.NameConflict and item.get("status") == "True"
         for item in maps(service.status.get("conditions"))
     )
+
+
+def _refusal_in(service: ctrl.Object) -> Refusal | None:
+    """What the server refused when this generation was acted on last, as the status tells it."""
+    if service.status.get("observedGeneration") != service.generation:
+        return None
+    for item in maps(service.status.get("conditions")):
+        reason, message = text(item.get("reason")), text(item.get("message"))
+        if item.get("type") == Type.Ready and message.startswith(REFUSED):
+            return Refusal(Reason.parse(reason, Reason.PodRefused), message)
+    return None
 
 
 def _owned_pods(pods: Iterable[Pod], revisions: Iterable[Revision]) -> tuple[Pod, ...]:

@@ -66,7 +66,9 @@ def follow(observed: Observed, now: datetime) -> Rollout:
         hold=bool(hold) or awaiting,
     )
     blocker = find_blocker(observed, target)
-    if blocker is not None and blocker.reason is Reason.Unschedulable:
+    if observed.refusal is not None:
+        blocker = Blocker(observed.refusal.reason, observed.refusal.message, observed.refusal.fatal)
+    elif blocker is not None and blocker.reason is Reason.Unschedulable:
         blocker = _with_remedy(blocker, observed, name)
     proven = target is not None and wanted > 0 and min(target.ready, target.replicas) >= wanted
     others_gone = all(sizes[revision.hash] == 0 for revision in observed.revisions if revision.hash != name)

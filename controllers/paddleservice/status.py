@@ -72,6 +72,8 @@ def report(observed: Observed, rollout: Rollout, drifted: tuple[str, ...], now: 
     number = counts(observed, rollout)
     serving = _serving(observed, rollout, number)
     resolved = observed.waiting is None
+    refusal = observed.refusal
+    serving = serving and refusal is None
     fatal = rollout.blocker is not None and rollout.blocker.fatal
 
     progress = None
@@ -88,7 +90,8 @@ def report(observed: Observed, rollout: Rollout, drifted: tuple[str, ...], now: 
         )
     facts = Facts(
         changed=changed,
-        refused=any(not item.predecessor for item in observed.foreign),
+        refused=any(not item.predecessor for item in observed.foreign)
+        or (refusal is not None and refusal.fatal),
         resolved=resolved,
         serving=serving and not observed.foreign,
         broken=fatal and not serving,

@@ -164,6 +164,16 @@ class Harness:
                 return
         raise AssertionError(f"not settled after {turns} turns; last writes: {self.client.writes[-8:]}")
 
+    async def settle_refused(self) -> None:
+        """Reconcile until the status stays; what the server refuses is asked for again every time."""
+        for _ in range(20):
+            before = (await self.service()).resource_version
+            await self.once()
+            await self.node.step()
+            if (await self.service()).resource_version == before:
+                return
+        raise AssertionError("the status does not settle")
+
     async def look(self) -> None:
         """Show the pods, and the ready ones, by revision to whoever watches."""
         if not self.watchers:
