@@ -345,13 +345,13 @@ class Dispatcher:
         self._outputs.needed(need, batch.rows)
         limit = self._arena.size // 2
         if need <= limit:
-            batch.window.release()
             try:
-                batch.window = self._arena.allocate(need)
+                larger = self._arena.allocate(need)
             except ArenaFull as full:
-                batch.window = self._arena.allocate(0)
                 error = self._full(f"the memory of model {self._name!r} is full: {full}")
             else:
+                batch.window.release()
+                batch.window = larger
                 self._metrics.inflight += len(batch.entries)
                 self._batcher.completed(-len(batch.entries))
                 self._run(slot, batch)

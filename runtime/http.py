@@ -44,7 +44,7 @@ class Exchange(Trace):
 
 def request_id(given: str) -> str:
     """The client's own id if it is one line of visible characters, else a new one."""
-    return given if _REQUEST_ID.fullmatch(given) else urandom(16).hex()
+    return given if given and _REQUEST_ID.fullmatch(given) else urandom(16).hex()
 
 
 Route = Callable[[Exchange], Awaitable[web.Response]]
