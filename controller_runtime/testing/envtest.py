@@ -210,8 +210,8 @@ class Envtest:
         """What the API server has answered so far, one audit event a request, in order of completion."""
         if not self._audit:
             raise EnvtestError("no audit log: start it as Envtest(audit=True)")
-        lines = (self.directory / "audit.log").read_bytes().splitlines()
-        return [json.loads(line) for line in lines if line]
+        complete, _, _ = (self.directory / "audit.log").read_bytes().rpartition(b"\n")
+        return [json.loads(line) for line in complete.splitlines() if line]
 
     def compact(self) -> None:
         """Forget all history in etcd, so that watches from older versions are answered 410."""

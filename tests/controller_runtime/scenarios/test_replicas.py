@@ -80,7 +80,7 @@ def writers(server: Envtest, space: str) -> list[str]:
     found: list[str] = []
     for event in server.audit_events():
         where = event.get("objectRef") or {}
-        name = str(event["user"]["username"])
+        name = str(event["user"].get("username", ""))
         if where.get("namespace") != space or where.get("resource") != "configmaps":
             continue
         if name.startswith("replica-") and event["verb"] in ("patch", "create", "update", "delete"):
