@@ -10,13 +10,13 @@ from ..probe import Target
 from ..resources.compare import is_part
 from ..resources.config import config_map
 from ..resources.deployment import ANNOTATION_PROMOTED, deployment
-from ..resources.meta import Rendered, child_name
+from ..resources.meta import Rendered, child_name, labels
 from ..resources.pod import pod_template
 from ..resources.service import disruption_budget, main_service, network_policy, revision_service
-from ..resources.wire import JSON
-from .effects import Annotate, Apply, Create, Delete, Effect, Scale
+from ..resources.wire import JSON, at
+from .effects import Apply, Create, Delete, Effect, Merge, Scale
 from .notes import Note, notes
-from .observed import Observed, Revision
+from .observed import Child, Observed, Revision
 from .rollout import Rollout, follow, models_json, pods_of
 from .status import Report, report
 
@@ -115,8 +115,17 @@ def _drifted(observed: Observed, rollout: Rollout) -> tuple[str, ...]:
 def _effects(observed: Observed, rollout: Rollout, now: datetime) -> list[Effect]:
     if rollout.identity is None:
         return []
-    effects: list[Effect] = []
     owner = observed.owner
+    effects: list[Effect] = [
+        Merge(
+            ctrl.DEPLOYMENT,
+            ctrl.Key(owner.namespace, revision.name),
+            revision.uid,
+            {"metadata": {"labels": labels(owner.name, revision.hash)}},
+        )
+        for revision in observed.revisions
+        if revision.unlabelled
+    ]
     effects += _shared(observed, main_service(owner))
     effects += _revision(observed, rollout)
     for revision in observed.revisions:
@@ -128,9 +137,8 @@ def _effects(observed: Observed, rollout: Rollout, now: datetime) -> list[Effect
     target = rollout.target
     if target is not None and rollout.promoted and (rollout.promoting or not target.promoted):
         key = ctrl.Key(owner.namespace, target.name)
-        effects.append(
-            Annotate(key, target.uid, {ANNOTATION_PROMOTED: now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")})
-        )
+        promoted = {ANNOTATION_PROMOTED: now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
+        effects.append(Merge(ctrl.DEPLOYMENT, key, target.uid, {"metadata": {"annotations": promoted}}))
     effects += _garbage(observed, rollout)
     return effects
 
@@ -145,6 +153,10 @@ def _shared(observed: Observed, wanted: Rendered) -> list[Effect]:
     return [] if is_part(body, there.raw) else [Apply(wanted)]
 
 
+def _labels(child: Child) -> object:
+    return at(child.raw, "metadata", "labels")
+
+
 def _revision(observed: Observed, rollout: Rollout) -> list[Effect]:
     """What the wanted revision lacks. Its objects are made once and never written again."""
     identity, desired, owner = rollout.identity, observed.desired, observed.owner
@@ -152,8 +164,9 @@ def _revision(observed: Observed, rollout: Rollout) -> list[Effect]:
         return []
     effects: list[Effect] = []
     for wanted in (config_map(owner, desired, identity.hash), revision_service(owner, identity.hash)):
-        if (wanted.kind.kind, wanted.key.name) not in observed.children:
-            effects.append(Create(wanted))
+        there = observed.children.get((wanted.kind.kind, wanted.key.name))
+        if there is None or not is_part(at(wanted.body, "metadata", "labels"), _labels(there)):
+            effects.append(Create(wanted))  # which gives back the labels of one that is there
     if rollout.target is None:
         effects.append(
             Create(

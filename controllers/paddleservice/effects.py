@@ -13,6 +13,7 @@ from ..conditions import one_line
 from ..kinds import PADDLE_SERVICE
 from ..reasons import Reason
 from ..resources.meta import Owner, Rendered
+from ..resources.wire import mapping
 from .observed import Foreign, Refusal
 
 
@@ -49,15 +50,16 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
-class Annotate:
-    """Merge annotations into a Deployment of this UID. Its pods are untouched."""
+class Merge:
+    """Merge fields into the object with this UID."""
 
+    kind: ctrl.Kind
     key: ctrl.Key
     uid: str
-    annotations: Mapping[str, str] = field(hash=False)
+    fields: Mapping[str, object] = field(hash=False)
 
 
-Effect = Create | Apply | Scale | Delete | Annotate
+Effect = Create | Apply | Scale | Delete | Merge
 
 
 class ForeignObject(Exception):
@@ -84,9 +86,9 @@ def _target(effect: Effect) -> str:
     match effect:
         case Create(wanted) | Apply(wanted):
             return f"{wanted.kind.kind} {wanted.key.name}"
-        case Delete(kind, key):
+        case Delete(kind, key) | Merge(kind, key):
             return f"{kind.kind} {key.name}"
-        case Scale(key) | Annotate(key):
+        case Scale(key):
             return f"{ctrl.DEPLOYMENT.kind} {key.name}"
 
 
@@ -139,17 +141,28 @@ async def _do(client: ctrl.Client, owner: Owner, effect: Effect) -> None:
         case Delete(kind, key, uid, version):
             # A cache that lags may call idle what was scaled up again a moment ago.
             await client.delete(kind, key, uid=uid, resource_version=version)
-        case Annotate(key, uid, annotations):
-            patch = {"metadata": {"uid": uid, "annotations": dict(annotations)}}
-            await client.patch(ctrl.DEPLOYMENT, key, patch, type="merge")
+        case Merge(kind, key, uid, fields):
+            await _merge(client, kind, key, uid, fields)
 
 
 async def _create(client: ctrl.Client, owner: Owner, wanted: Rendered) -> None:
     try:
         await client.create(wanted.body)
     except ctrl.AlreadyExists:
-        # Ours after all: the cache had not seen it yet. Anybody else's is never written over.
         there = await client.get_live(wanted.kind, wanted.key)
-        found = foreign(owner, there) if there is not None else None
-        if found is not None:
+        if there is None:
+            return
+        found = foreign(owner, there)
+        if found is not None:  # anybody else's is never written over
             raise ForeignObject(found) from None
+        # Ours after all: the cache had not seen it yet, or it lost the labels that the cache chooses by.
+        labels = dict(ctrl.Object(wanted.body).labels)
+        if not labels.items() <= there.labels.items():
+            await _merge(client, wanted.kind, wanted.key, there.uid, {"metadata": {"labels": labels}})
+
+
+async def _merge(
+    client: ctrl.Client, kind: ctrl.Kind, key: ctrl.Key, uid: str, fields: Mapping[str, object]
+) -> None:
+    patch = {**fields, "metadata": {**mapping(fields.get("metadata")), "uid": uid}}
+    await client.patch(kind, key, patch, type="merge")

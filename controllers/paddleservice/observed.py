@@ -58,7 +58,7 @@ class Pod:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
     """A revision as its Deployment tells it. replicas: asked for; live, leaving: pods; promoted: ever stable,
-    and when.
+    and when. unlabelled: it lost labels that it is found by.
     """
 
     hash: str
@@ -75,6 +75,7 @@ class Revision:
     models: tuple[Mapping[str, object], ...]
     template_digest: str
     rollouts: int
+    unlabelled: bool = False
     template: Mapping[str, object] = field(repr=False)
     status: Mapping[str, object] = field(repr=False)
 
@@ -217,6 +218,12 @@ def _models(value: str) -> tuple[Mapping[str, object], ...]:
         return tuple(maps(json.loads(value)))
     except ValueError:
         return ()
+
+
+def relabelled(deployment: ctrl.Object, labels: Mapping[str, str]) -> ctrl.Object:
+    """`deployment` as it reads with `labels`."""
+    metadata = {**deployment.metadata, "labels": {**deployment.labels, **labels}}
+    return ctrl.Object({**deployment.raw, "metadata": metadata}, deployment.kind)
 
 
 def revision_of(deployment: ctrl.Object, pods: Iterable[Pod], now: datetime) -> Revision:

@@ -18,12 +18,23 @@ from ..options import Options
 from ..probe import ObservedStore
 from ..reasons import Reason
 from ..resources.desired import Desired, Model, decode, pin, pinned_by, requests, settings
-from ..resources.meta import Owner
+from ..resources.meta import Owner, child_name, labels
 from ..resources.wire import mapping, maps, text
 from .decide import Decision, decide
 from .effects import REFUSED, ForeignObject, Refused, act, foreign
 from .notes import Note
-from .observed import Child, Foreign, Observed, Pod, Refusal, Revision, Waiting, pod_of, revision_of
+from .observed import (
+    Child,
+    Foreign,
+    Observed,
+    Pod,
+    Refusal,
+    Revision,
+    Waiting,
+    pod_of,
+    relabelled,
+    revision_of,
+)
 
 #: Index of Pods, Deployments, Services and ConfigMaps by the service they belong to.
 BY_SERVICE = "paddle-service"
@@ -50,7 +61,7 @@ class PaddleServiceReconciler:
         ctrl.Rule("apps", ("deployments",), ("get", "list", "watch", "create", "patch", "delete")),
         ctrl.Rule("apps", ("deployments/scale",), ("patch",)),
         ctrl.Rule("", ("services",), ("get", "list", "watch", "create", "patch", "delete")),
-        ctrl.Rule("", ("configmaps",), ("get", "list", "watch", "create", "delete")),
+        ctrl.Rule("", ("configmaps",), ("get", "list", "watch", "create", "patch", "delete")),
         ctrl.Rule("policy", ("poddisruptionbudgets",), ("get", "list", "watch", "create", "patch")),
         ctrl.Rule("networking.k8s.io", ("networkpolicies",), ("get", "list", "watch", "create", "patch")),
         ctrl.Rule("events.k8s.io", ("events",), ("create", "patch")),
@@ -161,6 +172,7 @@ class PaddleServiceReconciler:
                 others.append(strange)
             elif not item.deleting and item.labels.get(LABEL_REVISION):
                 revisions.append(revision_of(item, pods, now))
+        revisions += await self._unlabelled(owner, service, revisions, pods, now)
         children: dict[tuple[str, str], Child] = {}
         for kind in _CHILD_KINDS:
             for item in await self._client.list(kind, namespace=owner.namespace, index=(BY_SERVICE, mine)):
@@ -187,6 +199,32 @@ class PaddleServiceReconciler:
             pull_policy=self._options.image_pull_policy,
             written=self._written.get(service.key),
         )
+
+    async def _unlabelled(
+        self,
+        owner: Owner,
+        service: ctrl.Object,
+        known: Iterable[Revision],
+        pods: Iterable[Pod],
+        now: datetime,
+    ) -> list[Revision]:
+        """Revisions that status names and the cache does not have: gone, or without the labels it chooses
+        by (without this, such a revision would serve for ever, and nobody would know).
+        """
+        status = service.status
+        named = {text(item.get("hash")) for item in maps(status.get("revisions"))}
+        named |= {text(status.get("stableRevision")), text(status.get("updatedRevision"))}
+        named -= {"", *(revision.hash for revision in known)}
+        found = []
+        for name in sorted(named):
+            key = ctrl.Key(owner.namespace, child_name(owner.name, name))
+            there = await self._client.get_live(ctrl.DEPLOYMENT, key)
+            if there is None or there.deleting or foreign(owner, there) is not None:
+                continue
+            wanted = labels(owner.name, name)
+            lost = not wanted.items() <= there.labels.items()
+            found.append(replace(revision_of(relabelled(there, wanted), pods, now), unlabelled=lost))
+        return found
 
     async def _desired(
         self, namespace: str, spec: Mapping[str, object]

@@ -14,7 +14,7 @@ from controllers.paddleservice.rollout import models_json
 from controllers.probe import ModelProgress, Observation
 from controllers.reasons import Reason
 from controllers.resources.desired import Desired, Model, Settings, Strategy
-from controllers.resources.meta import Owner
+from controllers.resources.meta import Owner, labels
 from controllers.rollout.identity import Recorded, identify
 
 NOW = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC)
@@ -308,7 +308,8 @@ def test_children_of_the_revision_are_made_again_if_they_are_gone() -> None:
     seen = observed(wanted, made, status={"stableRevision": made.hash})
     names = [e.object.key.name for e in decide(seen, NOW).effects if isinstance(e, Create)]
     assert names.count(made.name) == 2
-    child = {("ConfigMap", made.name): Child("u", "1", {}), ("Service", made.name): Child("u", "1", {})}
+    raw = {"metadata": {"labels": labels("svc", made.hash)}}
+    child = {("ConfigMap", made.name): Child("u", "1", raw), ("Service", made.name): Child("u", "1", raw)}
     names = [
         e.object.key.name for e in decide(replace(seen, children=child), NOW).effects if isinstance(e, Create)
     ]
