@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from .eprocess import ALPHA, Evidence, Window, measure, merge, threshold
+from .tally import Tally, Verdict, closes
+from .verdict import Counts, Ledger, Look, Sample, judge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,12 +130,89 @@ def table(*, runs: int, seed: int) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run of 5, 20, 50 and 100 %: shares of errors and of slow requests of both sides, requests a look."""
+
+    title: str
+    errors: tuple[float, float]
+    slow: tuple[float, float]
+    requests: int = 1000
+
+
+RUNS = (
+    Run(title="equal", errors=(0.001, 0.001), slow=(0.01, 0.01)),
+    Run(title="equal, little traffic", errors=(0.001, 0.001), slow=(0.01, 0.01), requests=300),
+    Run(title="equal, 20 times the traffic", errors=(0.001, 0.001), slow=(0.01, 0.01), requests=20_000),
+    Run(title="equal, both bad", errors=(0.05, 0.05), slow=(0.05, 0.05), requests=20_000),
+    Run(title="errors 0.1 -> 1 %", errors=(0.001, 0.01), slow=(0.01, 0.01), requests=20_000),
+    Run(title="errors 0.1 -> 5 %", errors=(0.001, 0.05), slow=(0.01, 0.01)),
+    Run(title="slow 1 -> 3 %", errors=(0.001, 0.001), slow=(0.01, 0.03), requests=20_000),
+    Run(title="slow 1 -> 10 %", errors=(0.001, 0.001), slow=(0.01, 0.1)),
+    Run(title="errors 20 -> 0 % (a fix)", errors=(0.2, 0.0), slow=(0.01, 0.01)),
+)
+_RUN_STEPS = (5, 20, 50, 100)
+
+
+def outcome(run: Run, random: np.random.Generator) -> tuple[Verdict, int]:
+    """How one run ends (the verdict of its last step) and after how many looks."""
+    ledger, total_looks = Ledger(), 0
+    for weight in _RUN_STEPS:
+        tally, looks = Tally(), 0
+        seen = np.zeros((2, 3), dtype=np.int64)
+        while tally.verdict() is Verdict.Running:
+            looks, total_looks = looks + 1, total_looks + 1
+            seen += _minute(run, weight, random)
+            old, new = (
+                Counts(requests=float(side[0]), errors=float(side[1]), slow=float(side[2])) for side in seen
+            )
+            sample = Sample(model="m", candidate=new, baseline=old if weight < 100 else None, sla=True)
+            judgement = judge(Look(samples=[sample]), ledger)
+            if closes(judgement, looks=looks):
+                ledger, tally, looks = judgement.ledger, tally.add(judgement), 0
+                seen[:] = 0
+        if tally.verdict() is not Verdict.Passed:
+            return tally.verdict(), total_looks
+    return Verdict.Passed, total_looks
+
+
+def _minute(run: Run, weight: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Requests, errors and slow ones of both sides between two looks."""
+    new = int(random.binomial(run.requests, weight / 100))
+    rows = [
+        [total, random.binomial(total, run.errors[side]), random.binomial(total, run.slow[side])]
+        for side, total in enumerate((run.requests - new, new))
+    ]
+    return np.array(rows, dtype=np.int64)
+
+
+def run_table(*, runs: int, seed: int) -> str:
+    """What becomes of whole runs, as Markdown."""
+    lines = [
+        "| candidate | requests a look | promoted | rolled back | waits for a person | median looks |",
+        "|---|---|---|---|---|---|",
+    ]
+    for run in RUNS:
+        random = np.random.default_rng(seed)
+        ends = [outcome(run, random) for _ in range(runs)]
+        shares = [
+            sum(end is verdict for end, _ in ends) / runs
+            for verdict in (Verdict.Passed, Verdict.Failed, Verdict.Inconclusive)
+        ]
+        median = statistics.median(looks for _, looks in ends)
+        cells = [run.title, str(run.requests), *(f"{share:.1%}" for share in shares), f"{median:g}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="False alarms and delay of the canary's judge.")
     parser.add_argument("--runs", type=int, default=5000, help="histories a row (default 5000)")
     parser.add_argument("--seed", type=int, default=1, help="of the random numbers (default 1)")
     options = parser.parse_args(argv)
     print(table(runs=options.runs, seed=options.seed))
+    print()
+    print(run_table(runs=options.runs, seed=options.seed))
     return 0
 
 

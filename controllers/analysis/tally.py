@@ -7,6 +7,14 @@ from enum import StrEnum
 from .verdict import Judgement, Limits, Outcome, Why
 
 
+def closes(judgement: Judgement, *, looks: int, limits: Limits | None = None) -> bool:
+    """Whether a window, judged as if it were closed, is: once decided, or after its last look.
+
+    Until then it grows: with little traffic, a few minutes together are enough to judge by where one is not.
+    """
+    return judgement.outcome is not Outcome.Undecided or looks >= (limits or Limits()).looks
+
+
 class Verdict(StrEnum):
     """Of a step. Unavailable: undecided, and nothing but missing data was the reason."""
 

@@ -66,6 +66,7 @@ class Limits:
     absolute: float = 0.05
     critical_errors: float = 0.2
     critical_slow: float = 1.0
+    looks: int = 5
     passes: int = 3
     undecided: int = 3
     windows: int = 60

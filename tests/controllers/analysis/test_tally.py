@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controllers.analysis.tally import Tally, Verdict
+from controllers.analysis.tally import Tally, Verdict, closes
 from controllers.analysis.verdict import Judgement, Ledger, Limits, Outcome, Why
 
 LETTERS = {
@@ -61,6 +61,14 @@ def test_an_open_window_counts_only_if_it_failed() -> None:
     for letter in "Pun":
         assert Tally().add(judgement(letter), closed=False) == Tally()
     assert Tally().add(judgement("F"), closed=False).verdict() is Verdict.Failed
+
+
+def test_a_window_grows_until_it_is_decided_or_was_looked_at_five_times() -> None:
+    for letter in "PF":
+        assert closes(judgement(letter), looks=1)
+    for letter in "un":
+        assert not closes(judgement(letter), looks=4)
+        assert closes(judgement(letter), looks=5)
 
 
 def test_more_or_fewer_passes_can_be_asked_for() -> None:
