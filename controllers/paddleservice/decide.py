@@ -1,5 +1,6 @@
 """One pass over a PaddleService, decided. Pure: no await, no clock, no client."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -7,13 +8,13 @@ import controller_runtime as ctrl
 
 from ..applied import digest, stamped
 from ..probe import Target
-from ..resources.compare import is_part
+from ..resources.compare import adds, is_part
 from ..resources.config import config_map
 from ..resources.deployment import ANNOTATION_PROMOTED, deployment
 from ..resources.meta import Rendered, child_name, labels
 from ..resources.pod import pod_template
 from ..resources.service import disruption_budget, main_service, network_policy, revision_service
-from ..resources.wire import JSON, at
+from ..resources.wire import JSON, at, mapping, maps
 from .effects import Apply, Create, Delete, Effect, Merge, Scale
 from .notes import Note, notes
 from .observed import Child, Observed, Revision
@@ -107,6 +108,9 @@ def _drifted(observed: Observed, rollout: Rollout) -> tuple[str, ...]:
             )
             if digest(template) == revision.template_digest:
                 changed = not is_part(template, revision.template)
+                # Of the first template Kubernetes has counted, what is more was added by admission.
+                if revision.status and revision.rollouts != 1:
+                    changed = changed or adds(template["spec"], revision.template.get("spec"))
         if changed:
             names.append(revision.name)
     return tuple(sorted(names))
@@ -150,7 +154,18 @@ def _shared(observed: Observed, wanted: Rendered) -> list[Effect]:
     wanted = Rendered(kind=wanted.kind, body=body)
     if there is None:
         return [Create(wanted)]
+    if wanted.kind == ctrl.SERVICE and not _same_ports(body, there.raw):
+        # An apply neither takes a port away that someone else added nor moves one: it would add a second of
+        # its name. The type goes with them, because it decides what else a port says.
+        spec = mapping(body["spec"])
+        fields: JSON = {"spec": {"type": spec["type"], "ports": spec["ports"]}}
+        return [Merge(wanted.kind, wanted.key, there.uid, fields)]
     return [] if is_part(body, there.raw) else [Apply(wanted)]
+
+
+def _same_ports(wanted: Mapping[str, object], live: Mapping[str, object]) -> bool:
+    mine, theirs = at(wanted, "spec", "ports"), at(live, "spec", "ports")
+    return is_part(mine, theirs) and len(list(maps(mine))) == len(list(maps(theirs)))
 
 
 def _labels(child: Child) -> object:

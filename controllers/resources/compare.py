@@ -5,11 +5,22 @@ what we want must be a part of what is there, value by value, with quantities co
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TypeGuard
 
 from . import quantity
 
 #: Maps that the server treats as one value: one key too many there changes the meaning of the whole.
 ATOMIC = frozenset({"selector", "matchLabels", "podSelector", "namespaceSelector", "nodeSelector"})
+#: What the server fills into a pod template where nothing is said, beside empty values.
+_DEFAULTS: frozenset[tuple[str, object]] = frozenset(
+    {
+        ("dnsPolicy", "ClusterFirst"),
+        ("schedulerName", "default-scheduler"),
+        ("apiVersion", "v1"),
+        ("protocol", "TCP"),
+        ("divisor", "0"),
+    }
+)
 _QUANTITIES = frozenset({"requests", "limits", "sizeLimit"})
 
 
@@ -35,6 +46,34 @@ def is_part(wanted: object, live: object, *, key: str = "", amounts: bool = Fals
     if wanted in (None, "", False, 0) and live is None:
         return True  # the server leaves an empty value out
     return (amounts or key in _QUANTITIES) and quantity.equal(wanted, live)
+
+
+def adds(wanted: object, live: object) -> bool:
+    """True if `live`, of which `wanted` is a part, says more than `wanted` and the server's defaults do."""
+    if isinstance(wanted, Mapping) and isinstance(live, Mapping):
+        more = (name for name in live if name not in wanted)
+        return any(not _filled_in(str(name), live) for name in more) or any(
+            adds(value, live.get(name)) for name, value in wanted.items()
+        )
+    if _is_list(wanted) and _is_list(live):
+        if len(wanted) != len(live):
+            return True
+        named, there = _by_name(wanted), _by_name(live)
+        if named is not None and there is not None:
+            return any(adds(item, there.get(name)) for name, item in named.items())
+        return any(adds(mine, theirs) for mine, theirs in zip(wanted, live, strict=True))
+    return not wanted and _is_list(live) and bool(live)
+
+
+def _filled_in(name: str, live: Mapping[str, object]) -> bool:
+    value = live[name]
+    if name == "serviceAccount":  # the old spelling, which the server keeps equal
+        return value == live.get("serviceAccountName")
+    return not value or (isinstance(value, str) and (name, value) in _DEFAULTS)
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
 def _list_is_part(wanted: Sequence[object], live: Sequence[object]) -> bool:

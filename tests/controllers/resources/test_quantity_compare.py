@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controllers.resources.compare import is_part
+from controllers.resources.compare import adds, is_part
 from controllers.resources.quantity import equal, parse
 
 
@@ -63,6 +63,29 @@ def test_where_one_key_too_many_counts() -> None:
     assert is_part({"labels": {"a": "1"}}, {"labels": {"a": "1", "b": "2"}})
     assert not is_part({"selector": {"a": "1"}}, {"selector": {"a": "1", "b": "2"}})
     assert not is_part({"matchLabels": {"a": "1"}}, {"matchLabels": {"a": "1", "b": "2"}})
+
+
+@given(values)
+def test_nothing_adds_to_itself(value: object) -> None:
+    assert not adds(value, value)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "live", "more"),
+    [
+        ({"a": 1}, {"a": 1, "dnsPolicy": "ClusterFirst", "resources": {}, "tty": False}, False),
+        ({"a": 1}, {"a": 1, "dnsPolicy": "Default"}, True),
+        ({"serviceAccountName": "x"}, {"serviceAccountName": "x", "serviceAccount": "x"}, False),
+        ({"a": 1}, {"a": 1, "hostNetwork": True}, True),
+        ({"env": [{"name": "a"}]}, {"env": [{"name": "b"}, {"name": "a"}]}, True),
+        ({"env": [{"name": "a"}, {"name": "b"}]}, {"env": [{"name": "b"}, {"name": "a"}]}, False),
+        ({"env": [{"name": "a", "x": {}}]}, {"env": [{"name": "a", "x": {"y": 1}}]}, True),
+        ({"mounts": [{"name": "a"}]}, {"mounts": [{"name": "a"}, {"name": "a", "path": "/x"}]}, True),
+        ({"drop": ["ALL"]}, {"drop": ["ALL"], "add": ["SYS_ADMIN"]}, True),
+    ],
+)
+def test_what_adds(wanted: object, live: object, more: bool) -> None:
+    assert adds(wanted, live) is more
 
 
 def test_lists() -> None:
