@@ -103,7 +103,8 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._idle_since: float = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._first = True
+        self._first = True  # no request was read yet
+        self._awaiting = False  # a header is there, its body not yet
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its class
@@ -149,15 +150,25 @@ class _Connection(asyncio.Protocol):
             return
         stop = end + 4 + length
         if len(buffer) < stop:
+            self._await_body()
             return
         body = buffer[end + 4 : stop]
         self._buffer = buffer[stop:]
         self._begin(line, head.headers, body)
 
+    def _await_body(self) -> None:
+        """The rest has its time; then aiohttp gets what came, and gives it the same time once more."""
+        if not self._awaiting:
+            self._awaiting = True
+            self._idle_since = self._loop.time()
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(self._owner.limits.body_start, self._look)
+
     def _begin(self, line: re.Match[bytes], headers: dict[str, str], body: bytes) -> None:
         http = self._http
         self._busy = True
-        self._first = False
+        self._first = self._awaiting = False
         http.inflight += 1
         http.last_request = self._loop.time()
         started = perf_counter()
@@ -275,7 +286,7 @@ class _Connection(asyncio.Protocol):
             transport.close()
             return
         waited = self._loop.time() - self._idle_since
-        if not self._busy and self._buffer and waited >= limits.body_start:
+        if not self._busy and self._buffer and waited >= limits.body_start * 0.99:
             self._hand_over()
             return
         if not self._busy and waited >= limits.idle:

@@ -289,7 +289,7 @@ def entry(name: str, path: Path, **extra: object) -> dict[str, object]:
             "source": source, **extra}  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["fast", "plain"])
+@pytest.fixture(scope="session", params=[True, False], ids=["fast", "plain"])
 def server(
     nets: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Running]:

@@ -148,7 +148,7 @@ class Histories(RuleBasedStateMachine):
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestHistories.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 
 
 def full(batcher: Batcher[int, None], *rows: int, slack: float = FAR, now: float = 0.0) -> None:

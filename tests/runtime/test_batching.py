@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from runtime.signature import Signature, TensorSpec
 from runtime.worker.backend import Array, InvalidInput
 from runtime.worker.batching import Batchability, probe
 from tests.runtime.conftest import DEADLINE, Running, serving, wait_for
-from tests.runtime.sick import SICK_RUN, Sick
+from tests.runtime.sick import SICK_RUN, sickness
 
 X = TensorSpec("x", "FP32", (-1, 4))
 Y = TensorSpec("y", "FP32", (-1, 4))
@@ -163,12 +163,15 @@ class Asking:
         return self.answers
 
 
-@pytest.fixture
-def held(nets: Mapping[str, Path], sick: Sick, tmp_path: Path) -> tuple[list[str], dict[str, str], Path]:
-    """Arguments and environment of a server whose runs wait while a file is there, and fail (an error) or
-    abort (666 in the batch, or 667).
+Held = tuple[Running, Path]
+
+
+@pytest.fixture(scope="module")
+def held(nets: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
+    """A server whose runs wait while a file is there, and that file; a run with a 666 in it is an error, with
+    a 667 it aborts.
     """
-    flag = tmp_path / "flag"
+    folder = tmp_path_factory.mktemp("sick")
     act = "\n            ".join(
         [
             "x = self.real.get_input_handle('x').copy_to_cpu()",
@@ -177,13 +180,12 @@ def held(nets: Mapping[str, Path], sick: Sick, tmp_path: Path) -> tuple[list[str
             "if (x == 667).any(): os.abort()",
         ]
     )
+    flag = folder / "flag"
     flag.write_text("")
-    env = sick(SICK_RUN.format(act=act).strip()) | {"SICK_FILE": str(flag)}
-    config = ["--model", f"lin={nets['linear']}", "--engine", "native", "--run-at-least", str(DEADLINE)]
-    return config, env, tmp_path / "flag.hold"
-
-
-Held = tuple[list[str], dict[str, str], Path]
+    env = sickness(folder)(SICK_RUN.format(act=act).strip()) | {"SICK_FILE": str(flag)}
+    arguments = ["--model", f"lin={nets['linear']}", "--engine", "native", "--run-at-least", str(DEADLINE)]
+    with serving(*arguments, "--crash-budget", "9", "--max-batch-size", "8", env=env) as server:
+        yield server, folder / "flag.hold"
 
 
 def batch_of(server: Running, hold: Path, rows: Sequence[Sequence[float]]) -> dict[int, tuple[int, object]]:
@@ -202,51 +204,77 @@ def batch_of(server: Running, hold: Path, rows: Sequence[Sequence[float]]) -> di
     return answers
 
 
-def test_what_queues_while_a_worker_is_busy_runs_together_and_poison_hurts_only_itself(held: Held) -> None:
-    arguments, env, hold = held
-    with serving(*arguments, "--crash-budget", "9", "--max-batch-size", "8", env=env) as server:
-        fine = [[float(n), 0.0, 0.0] for n in range(6)]
-        expected = {n: (200, [[2.0 * n + 1, 2.0 * n + 1]]) for n in range(6)}
-        assert batch_of(server, hold, fine) == expected
-        sizes, runs = (
-            server.metric(f'inference_batch_size_{part}{{model="lin"') for part in ("sum", "count")
-        )
-        assert sizes == 7.0
-        assert runs < 7.0, "some ran together"
-        reasons = {
-            line.split('reason="')[1].split('"')[0]
-            for line in server.get("/metrics", admin=True).body.decode().splitlines()
-            if line.startswith("inference_batch_dispatch_total{") and not line.endswith(" 0.0")
-        }
-        assert "free" in reasons
-
-        with_error = batch_of(server, hold, [*fine, [666.0, 0, 0]])
-        assert with_error.pop(6) == (500, "poisoned")
-        assert with_error == expected
-
-        with_death = batch_of(server, hold, [*fine, [667.0, 0, 0]])
-        status, why = with_death.pop(6)
-        assert (status, why) == (500, "the request ended 2 workers of 'lin' (SIGABRT)")
-        assert with_death == expected
-        assert server.metric('inference_queue_requests{model="lin"') == 0.0
-        assert server.metric('inference_inflight_requests{model="lin"') == 0.0
-
-
 def test_rows_of_those_who_left_are_not_run_and_those_of_others_stay_right(held: Held) -> None:
-    arguments, env, hold = held
-    with serving(*arguments, "--max-batch-size", "8", env=env) as server:
-        hold.write_text("")
-        asking = Asking(server)
-        asking.ask(0, [0, 0, 0])
-        wait_for(lambda: server.metric('inference_inflight_requests{model="lin"') == 1.0)
-        for number in (1, 2):
-            asking.ask(number, [number, 0, 0])
-            wait_for(lambda: server.metric('inference_queue_requests{model="lin"') == float(number))  # noqa: B023
-            assert ask(server, [99, 0, 0], **{"X-Request-Timeout": "0.05"})[0] == 504
-        hold.unlink()
-        answers = asking.wait()
-        assert answers == {n: (200, [[2.0 * n + 1, 2.0 * n + 1]]) for n in range(3)}
-        assert server.metric('inference_batch_size_sum{model="lin"') == 3.0
+    """The first test of this server: runs that were held count as slow ones, and then nothing with a short
+    deadline is admitted behind others.
+    """
+    server, hold = held
+    before = server.metric('inference_batch_size_sum{model="lin"')
+    hold.write_text("")
+    asking = Asking(server)
+    asking.ask(0, [0, 0, 0])
+    wait_for(lambda: server.metric('inference_inflight_requests{model="lin"') == 1.0)
+    for number in (1, 2):
+        asking.ask(number, [number, 0, 0])
+        wait_for(lambda: server.metric('inference_queue_requests{model="lin"') == float(number))  # noqa: B023
+        assert ask(server, [99, 0, 0], **{"X-Request-Timeout": "0.05"})[0] == 504
+    hold.unlink()
+    answers = asking.wait()
+    assert answers == {n: (200, [[2.0 * n + 1, 2.0 * n + 1]]) for n in range(3)}
+    assert server.metric('inference_batch_size_sum{model="lin"') - before == 3.0
+
+
+def test_what_queues_while_a_worker_is_busy_runs_together_and_poison_hurts_only_itself(held: Held) -> None:
+    server, hold = held
+
+    def counted() -> tuple[float, float]:
+        return (
+            server.metric('inference_batch_size_sum{model="lin"'),
+            server.metric('inference_batch_size_count{model="lin"'),
+        )
+
+    fine = [[float(n), 0.0, 0.0] for n in range(6)]
+    expected = {n: (200, [[2.0 * n + 1, 2.0 * n + 1]]) for n in range(6)}
+    before = counted()
+    assert batch_of(server, hold, fine) == expected
+    rows, runs = (after - start for after, start in zip(counted(), before, strict=True))
+    assert rows == 7.0
+    assert runs < 7.0, "some ran together"
+    reasons = {
+        line.split('reason="')[1].split('"')[0]
+        for line in server.get("/metrics", admin=True).body.decode().splitlines()
+        if line.startswith("inference_batch_dispatch_total{") and not line.endswith(" 0.0")
+    }
+    assert "free" in reasons
+
+    with_error = batch_of(server, hold, [*fine, [666.0, 0, 0]])
+    assert with_error.pop(6) == (500, "poisoned")
+    assert with_error == expected
+
+    with_death = batch_of(server, hold, [*fine, [667.0, 0, 0]])
+    status, why = with_death.pop(6)
+    assert (status, why) == (500, "the request ended 2 workers of 'lin' (SIGABRT)")
+    assert with_death == expected
+    assert server.metric('inference_queue_requests{model="lin"') == 0.0
+    assert server.metric('inference_inflight_requests{model="lin"') == 0.0
+
+
+def test_a_deadline_that_the_queue_cannot_meet_is_refused_at_once(held: Held) -> None:
+    server, hold = held
+    before = server.metric('inference_batch_size_sum{model="lin"')
+    hold.write_text("")
+    asking = Asking(server)
+    asking.ask(0, [0, 0, 0])
+    wait_for(lambda: server.metric('inference_inflight_requests{model="lin"') == 1.0)
+    for number in range(1, 4):
+        asking.ask(number, [number, 0, 0])
+    wait_for(lambda: server.metric('inference_queue_requests{model="lin"') == 3.0)
+    status, why = ask(server, [9, 9, 9], **{"X-Request-Timeout": "0.0000001"})
+    assert status == 429
+    assert "later than the 1e-07 s allowed" in str(why)
+    hold.unlink()
+    asking.wait()
+    assert server.metric('inference_batch_size_sum{model="lin"') - before == 4.0
 
 
 def test_shapes_are_never_mixed(nets: Mapping[str, Path]) -> None:
@@ -273,22 +301,3 @@ def test_shapes_are_never_mixed(nets: Mapping[str, Path]) -> None:
             assert isinstance(outputs, dict)
             (values,) = outputs.values()
             assert values == [[[2.0 * number] * (16 + number % 4)] * 3]
-
-
-def test_a_deadline_that_the_queue_cannot_meet_is_refused_at_once(held: Held) -> None:
-    arguments, env, hold = held
-    with serving(*arguments, "--max-batch-size", "1", env=env) as server:
-        hold.write_text("")
-        asking = Asking(server)
-        asking.ask(0, [0, 0, 0])
-        wait_for(lambda: server.metric('inference_inflight_requests{model="lin"') == 1.0)
-        for number in range(1, 5):
-            asking.ask(number, [number, 0, 0])
-        under_way = ('inference_inflight_requests{model="lin"', 'inference_queue_requests{model="lin"')
-        wait_for(lambda: sum(server.metric(name) for name in under_way) == 5.0)
-        status, why = ask(server, [9, 9, 9], **{"X-Request-Timeout": "0.0000001"})
-        assert status == 429
-        assert "later than the 1e-07 s allowed" in str(why)
-        hold.unlink()
-        asking.wait()
-        assert server.metric('inference_duration_seconds_count{model="lin"') == 5.0
