@@ -35,6 +35,7 @@ from .observed import (
     relabelled,
     revision_of,
 )
+from .rollout import wanted
 
 #: Index of Pods, Deployments, Services and ConfigMaps by the service they belong to.
 BY_SERVICE = "paddle-service"
@@ -181,9 +182,7 @@ class PaddleServiceReconciler:
                     others.append(strange)
                 else:
                     children[kind.kind, item.name] = Child(item.uid, item.resource_version, item.raw)
-        if not others and _in_conflict(service):
-            others += await self._strangers(owner, children)
-        return Observed(
+        observed = Observed(
             owner=owner,
             generation=service.generation,
             settings=settings(spec),
@@ -199,6 +198,9 @@ class PaddleServiceReconciler:
             pull_policy=self._options.image_pull_policy,
             written=self._written.get(service.key),
         )
+        if others or not _in_conflict(service):
+            return observed
+        return replace(observed, foreign=await self._strangers(observed))
 
     async def _unlabelled(
         self,
@@ -221,9 +223,9 @@ class PaddleServiceReconciler:
             there = await self._client.get_live(ctrl.DEPLOYMENT, key)
             if there is None or there.deleting or foreign(owner, there) is not None:
                 continue
-            wanted = labels(owner.name, name)
-            lost = not wanted.items() <= there.labels.items()
-            found.append(replace(revision_of(relabelled(there, wanted), pods, now), unlabelled=lost))
+            own = labels(owner.name, name)
+            lost = not own.items() <= there.labels.items()
+            found.append(replace(revision_of(relabelled(there, own), pods, now), unlabelled=lost))
         return found
 
     async def _desired(
@@ -249,23 +251,25 @@ class PaddleServiceReconciler:
             models.append(pin(request, pinned))
         return decode(spec, tuple(models)), None
 
-    async def _strangers(
-        self,
-        owner: Owner,
-        children: Mapping[tuple[str, str], Child],
-    ) -> list[Foreign]:
-        """Whole-service objects that were in our way last time and still are: live reads, because what
-        carries no label of ours is not in the cache.
+    async def _strangers(self, observed: Observed) -> tuple[Foreign, ...]:
+        """Objects that were in our way last time and still are: live reads, because what carries no label of
+        ours is not in the cache.
         """
+        owner, revision = observed.owner, wanted(observed)
+        names = [(kind, owner.key) for kind in (ctrl.SERVICE, ctrl.PDB, ctrl.NETWORK_POLICY)]
+        if revision:
+            key = ctrl.Key(owner.namespace, child_name(owner.name, revision))
+            names += [(kind, key) for kind in (ctrl.CONFIG_MAP, ctrl.SERVICE, ctrl.DEPLOYMENT)]
+        ours = {*observed.children, *((ctrl.DEPLOYMENT.kind, item.name) for item in observed.revisions)}
         found = []
-        for kind in (ctrl.SERVICE, ctrl.PDB, ctrl.NETWORK_POLICY):
-            if (kind.kind, owner.name) in children:
+        for kind, key in names:
+            if (kind.kind, key.name) in ours:
                 continue
-            there = await self._client.get_live(kind, owner.key)
+            there = await self._client.get_live(kind, key)
             strange = foreign(owner, there) if there is not None else None
             if strange is not None:
                 found.append(strange)
-        return found
+        return tuple(found)
 
 
 def _why(model: Mapping[str, object]) -> str:

@@ -86,6 +86,15 @@ def follow(observed: Observed, now: datetime) -> Rollout:
     )
 
 
+def wanted(observed: Observed) -> str:
+    """The hash of the revision that is to be; "" when nothing was ever resolved."""
+    by_hash = {revision.hash: revision for revision in observed.revisions}
+    status = observed.status
+    current, stable = text(status.get("updatedRevision")), text(status.get("stableRevision"))
+    identity = _identity(observed, by_hash, current, stable)
+    return identity.hash if identity else ""
+
+
 def _identity(
     observed: Observed, by_hash: Mapping[str, Revision], current: str, stable: str
 ) -> Identity | None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 import controller_runtime as ctrl
-from controllers.kinds import PADDLE_SERVICE
+from controllers.kinds import FINALIZER, PADDLE_MODEL, PADDLE_SERVICE
 from controllers.probe import ModelProgress, Observation, Target
 from tests.support import fakenode
 from tests.support.fakenode import Behaviour, running
@@ -199,6 +199,66 @@ async def test_what_is_not_ours_is_left_alone(harness: Harness, kind: str) -> No
     status = await harness.status()
     assert status["phase"] == "Ready"
     assert not condition(status, "NameConflict")
+
+
+@pytest.mark.parametrize("kind", [ctrl.CONFIG_MAP, ctrl.SERVICE, ctrl.DEPLOYMENT], ids=lambda kind: kind.kind)
+async def test_a_taken_name_of_a_revision_is_told_once(harness: Harness, kind: ctrl.Kind) -> None:
+    await harness.apply()
+    await harness.settle()
+    made = ctrl.Key(harness.namespace, f"resnet50-{(await harness.status())['stableRevision']}")
+    ours = await harness.live.get_live(kind, made)
+    assert ours is not None
+    await harness.live.delete(PADDLE_SERVICE, harness.key)
+    for each in (ctrl.DEPLOYMENT, ctrl.SERVICE, ctrl.CONFIG_MAP, ctrl.PDB, ctrl.NETWORK_POLICY):
+        for item in await harness.live.list_live(each, namespace=harness.namespace):
+            if item.controller_uid:
+                await harness.live.delete(each, item.key)
+    await harness.once()
+    parts = {key: value for key, value in ours.raw.items() if key in ("apiVersion", "kind", "data")}
+    spec = (
+        {"spec": {k: v for k, v in ours.spec.items() if not k.startswith("clusterIP")}} if ours.spec else {}
+    )
+    theirs = await harness.live.create(
+        parts | spec | {"metadata": {"name": made.name, "namespace": made.namespace}}
+    )
+    harness.told.events.clear()
+    await harness.apply()
+    for _ in range(3):
+        await harness.once()
+    status = await harness.status()
+    assert status["phase"] == "Failed"
+    assert f"{kind.kind} {made} exists" in str(status["message"])
+    assert harness.told.reasons().count("NameConflict") >= 1
+    told, version = list(harness.told.events), (await harness.service()).resource_version
+    for _ in range(3):
+        assert (await harness.once()).requeue_after == 30.0
+    assert harness.told.events == told
+    assert (await harness.service()).resource_version == version
+    # Another revision has another name.
+    await harness.apply(models=[{"name": "resnet50", "pinned": pinned("v1.1.0")}])
+    await harness.settle()
+    assert (await harness.status())["phase"] == "Ready"
+    await harness.apply()
+    await harness.settle()
+    assert (await harness.status())["phase"] == "Failed"
+    await harness.live.delete(kind, theirs.key)
+    await harness.settle()
+    assert (await harness.status())["phase"] == "Ready"
+
+
+async def test_a_model_whose_deletion_is_blocked_keeps_serving(harness: Harness) -> None:
+    await harness.apply(models=[{"name": "a", "modelRef": {"name": "ma"}}])
+    model = await harness.model("ma")
+    await harness.resolve("ma")
+    await harness.settle()
+    finalizers = {"metadata": {"finalizers": [FINALIZER]}}
+    await harness.live.patch(PADDLE_MODEL, model.key, finalizers, type="merge")
+    await harness.live.delete(PADDLE_MODEL, model.key)
+    harness.client.writes.clear()
+    await harness.settle()
+    assert harness.client.writes == []
+    assert (await harness.status())["phase"] == "Ready"
+    assert len(await harness.pods()) == 1
 
 
 async def test_the_objects_of_a_deleted_namesake_are_waited_for(harness: Harness) -> None:
