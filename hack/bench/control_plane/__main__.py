@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import signal
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,9 +18,11 @@ import uvloop
 from controller_runtime.testing import Envtest, EnvtestError
 
 from . import peers
+from .measure import machine_cpu, own_cpu
 from .phases import Outcome, measure
 from .report import Report, machine
 
+QUIET = 0.2
 BUILDERS = {"go": peers.go, "kopf": peers.kopf, "ours": peers.ours}
 
 
@@ -32,6 +36,7 @@ async def run(arguments: argparse.Namespace) -> Report:
         for number in range(arguments.rounds):
             shift = number % len(contenders)
             for contender in [*contenders[shift:], *contenders[:shift]]:
+                await quiet(arguments.patience)
                 outcome = await measure(
                     env,
                     contender,
@@ -42,12 +47,23 @@ async def run(arguments: argparse.Namespace) -> Report:
                 )
                 outcomes.append(outcome)
                 walls = ", ".join(f"{name} {value:.2f} s" for name, value in outcome.wall.items())
-                print(f"round {number + 1} {contender.name:5} {walls}", flush=True)
+                others = f"others took {outcome.others:.0%}"
+                print(f"round {number + 1} {contender.name:5} {walls}; {others}", flush=True)
     return Report(
         versions={contender.name: contender.version for contender in contenders},
         settings={name: getattr(arguments, name) for name in ("objects", "workers", "rounds", "idle")},
         outcomes=outcomes,
     )
+
+
+async def quiet(patience: float) -> None:
+    """Return when others leave the machine alone for a moment, or after `patience` seconds."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        before = machine_cpu() - own_cpu()
+        await asyncio.sleep(1.5)
+        if machine_cpu() - own_cpu() - before < QUIET * 1.5 * (os.cpu_count() or 1):
+            return
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.add_argument("--idle", type=float, default=10.0, metavar="SECONDS")
     flags.add_argument("--contenders", type=lambda text: text.split(","), default=list(BUILDERS))
     flags.add_argument("--load", type=float, default=1.5, help="refuse above this load average (0: never)")
+    flags.add_argument("--patience", type=float, default=0.0, help="seconds to wait for quiet before a run")
     arguments = flags.parse_args(argv)
     unknown = set(arguments.contenders) - set(BUILDERS)
     if unknown:

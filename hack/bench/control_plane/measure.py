@@ -40,6 +40,24 @@ def usage(pid: int) -> Usage:
     return Usage(cpu, int(sizes["VmRSS"]) / 1024, int(sizes["VmHWM"]) / 1024)
 
 
+def machine_cpu() -> float:
+    """CPU seconds that everything on this machine has used since it started."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8]
+    user, nice, system, _, _, irq, softirq = (int(field) for field in fields)
+    return (user + nice + system + irq + softirq) / _TICKS
+
+
+def own_cpu() -> float:
+    """CPU seconds of this process and of its children, those that have ended included."""
+    times = os.times()
+    total = times.user + times.system + times.children_user + times.children_system
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    for thread in Path("/proc/self/task").iterdir():
+        if thread.name != str(os.getpid()):
+            children += (thread / "children").read_text().split()
+    return total + sum(usage(int(child)).cpu for child in children)
+
+
 def parse_requests(text: str) -> Requests:
     """From the text of the API server's /metrics. A watch counts when it ends."""
     found: Requests = Counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from controller_runtime.testing import Envtest
 
 from .load import Load
-from .measure import Requests, requests, usage
+from .measure import Requests, machine_cpu, own_cpu, requests, usage
 from .peers import Contender
 
 TIMEOUT = 600.0
@@ -30,6 +31,8 @@ class Outcome:
     wall: dict[str, float] = field(default_factory=dict)
     cpu: dict[str, float] = field(default_factory=dict)
     latency: dict[str, float] = field(default_factory=dict)
+    others: float = 0.0
+    """Share of the machine that everybody else took meanwhile."""
     resident: float = 0.0
     peak: float = 0.0
     requests: dict[str, int] = field(default_factory=dict)
@@ -44,6 +47,7 @@ async def measure(
 ) -> Outcome:
     """Cold start, live creates, update storm, idle, restart. Raises TimeoutError when one never ends."""
     outcome = Outcome(contender=contender.name)
+    whole, own, start_time = machine_cpu(), own_cpu(), time.monotonic()
     namespace = env.create_namespace(contender.name)
     kubeconfig = env.kubeconfig(folder / f"{namespace}.kubeconfig")
     log = folder / f"{namespace}.log"
@@ -83,6 +87,8 @@ async def measure(
             await _quiet(process.pid)
             outcome.cpu["restart"] = usage(process.pid).cpu
         outcome.restart_requests = _by_name(await requests(env.config) - before_restart - load.sent)
+    used = machine_cpu() - whole - (own_cpu() - own)
+    outcome.others = used / ((time.monotonic() - start_time) * (os.cpu_count() or 1))
     return outcome
 
 

@@ -82,7 +82,7 @@ class Report:
     def table(self) -> str:
         """Every run's figures, one row each."""
         head = ["run", *(f"{phase} wall" for phase in PHASES), *(f"{p} CPU" for p in (*PHASES, "idle"))]
-        rows = [[*head, "storm p50/p99 ms", "RSS/peak MiB", "requests"]]
+        rows = [[*head, "storm p50/p99 ms", "RSS/peak MiB", "others", "requests"]]
         for outcome in self.outcomes:
             latency = "/".join(f"{outcome.latency[f'storm {q}'] * 1000:.0f}" for q in ("p50", "p99"))
             rows.append(
@@ -92,6 +92,7 @@ class Report:
                     *(f"{outcome.cpu[phase]:.2f}" for phase in (*PHASES, "idle")),
                     latency,
                     f"{outcome.resident:.0f}/{outcome.peak:.0f}",
+                    f"{outcome.others:.0%}",
                     ", ".join(f"{name} {count}" for name, count in outcome.requests.items()),
                 ]
             )
