@@ -103,32 +103,41 @@ def finish(view: View, *, stable: str, retiring: str, ending: Ending, reason: st
 
 
 def edited(view: View) -> Canary:
-    """The steps were edited: go on at the first one that is not below the weight in force."""
+    """The steps were edited: go on at the first one that is not below the weight in force.
+
+    Step numbers mean something else now, so whatever goes on is a new attempt: no old verdict may fit it.
+    """
     state = replace(view.state, steps=view.plan.weights)
     weight = state.traffic.share(state.candidate)
     if state.phase in (Phase.Promoting, Phase.Soaking):
-        return replace(state, step=len(state.steps))
+        return replace(state, step=len(state.steps), attempt=state.attempt + 1)
     if state.phase is Phase.Preparing:
         return replace(state, step=0)
     # Fewer or lower steps than the weight in force: the last one is judged, none is passed over.
     step = next((i for i, w in enumerate(state.steps) if w >= weight), len(state.steps) - 1)
     onward = View(replace(state, step=step), view.plan, view.facts)
-    return onward.state if state.phase is Phase.Paused else shift(onward)
+    if state.phase is not Phase.Paused:
+        return shift(onward)
+    # Only a person's pause outlives the plan that it was made under.
+    if state.pause is Pause.User:
+        return replace(onward.state, attempt=state.attempt + 1)
+    return reenter(onward)
 
 
 def back_weight(view: View) -> int | None:
     """The candidate's weight that a roll-back may ask for now; None to wait.
 
-    The stable revision takes what its ready pods carry: all of it if they are enough for the share they have.
+    The stable revision takes what its ready pods carry, each up to a quarter more than usual: sending a bad
+    candidate's share to one pod would only move the failure. A share of at most 10 % is no load to speak of.
     """
-    state, plan = view.state, view.plan
+    state = view.state
     now = state.traffic.share(state.candidate)
     ready = view.stable.ready
     if ready <= 0:
         return None
-    if view.candidate.ready <= 0 or ready * 100 >= plan.replicas * (100 - now):
-        return 0
-    return min(now, 100 - ready * 100 // plan.replicas)
+    carried = min(100, ready * 125 // max(1, view.plan.replicas))
+    weight = min(now, 100 - carried)
+    return 0 if view.candidate.ready <= 0 or weight <= 10 else weight
 
 
 def answered(state: Canary, view: View, answer: str) -> Canary:

@@ -88,7 +88,7 @@ def waits_for(view: View) -> str:
             return f"a new revision, or the command retry: {view.facts.wanted} was rejected ({state.reason})"
         case Phase.Idle:
             return ""
-        case Phase.Paused:
+        case Phase.Paused if state.pause is not Pause.Step or not state.traffic.in_flight:
             return _pause(view)
         case Phase.Draining if now < state.since + plan.drain:
             return f"{state.since + plan.drain - now:.0f} s for the last requests of {state.retiring}"

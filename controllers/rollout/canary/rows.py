@@ -118,7 +118,8 @@ def _verified(v: View) -> Canary:
 
 def _again(v: View) -> Canary:
     now = v.facts.now
-    deadline = now + v.plan.shift if v.state.phase in _MOVING else v.state.deadline
+    moving = v.state.phase in _MOVING and v.state.traffic.settled
+    deadline = now + v.plan.shift if moving else v.state.deadline
     return replace(v.state, traffic=v.state.traffic.again(now), deadline=deadline)
 
 
@@ -213,8 +214,8 @@ ROWS: Final[tuple[Row, ...]] = (
     Row(_JUDGED, "drifted", "the report names the change in force",
         lambda v: v.state.traffic.settled and v.route is Route.Drifted, _drifted,
         "ask again; new attempt at the step", (P.Shifting, P.Promoting)),
-    Row(ALL, "drifted", "the report names the change in force",
-        lambda v: v.state.traffic.settled and v.route is Route.Drifted, _again, "ask again"),
+    Row(ALL, "drifted", "the report names the change in force or in flight",
+        lambda v: v.state.traffic.change > 0 and v.route is Route.Drifted, _again, "ask again"),
     # what ends a run
     Row(_LIVE, "candidate down", "broken, or weight > 0 and no ready pod for 10 s", _down,
         _back(Ending.Unhealthy, _why_down), "reject the candidate", (P.RollingBack,)),

@@ -34,7 +34,7 @@ def to_wire(state: Canary) -> dict[str, object]:
                 "possible": _pairs(traffic.possible),
                 "change": traffic.change,
                 "askedAt": _time(traffic.asked_at),
-                "verifiedAt": None if traffic.verified_at is None else _time(traffic.verified_at),
+                "verifiedAt": None if traffic.verified_at is None else _stamp(traffic.verified_at),
             }
         ),
         "started": _time(state.started),
@@ -125,7 +125,11 @@ def _pruned(wire: dict[str, object]) -> dict[str, object]:
 
 
 def _time(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="microseconds") if moment else ""
+    return _stamp(moment) if moment else ""
+
+
+def _stamp(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="microseconds")
 
 
 def _pairs(weights: Weights) -> list[object]:
