@@ -17,9 +17,9 @@ from runtime.errors import ModelError, Reason, RequestError, summarise
 from runtime.signature import Signature, TensorSpec
 from runtime.worker.backend import Array, Backend, InvalidInput
 
-# Lengths tried for a dynamic dimension that nobody declared: what images and sequences usually accept, then
-# 1.
-_GUESSES_IMAGE = (32, 64, 224, 1)
+# Lengths tried for a dynamic dimension that nobody declared: what images and sequences usually have, then
+# what they accept. Engines are compared at this length, so it should be like the real ones.
+_GUESSES_IMAGE = (224, 64, 32, 1)
 _GUESSES_OTHER = (16, 1, 128)
 
 
