@@ -85,9 +85,9 @@ class Condition:
 
 
 def variables(candidate: Values, baseline: Values | None) -> dict[str, object]:
-    """What an expression sees."""
-    other = {} if baseline is None else baseline.to_variables()
-    return {"status": {"metrics": candidate.to_variables()}, "baseline": other}
+    """What an expression sees. A baseline that is missing has no fields, so `has(baseline.qps)` is false."""
+    other = baseline or Values()
+    return {"status": {"metrics": candidate.to_variables()}, "baseline": other.to_variables()}
 
 
 def compiled(expression: str, engine: Engine, *, field: str = "successCondition") -> Condition:

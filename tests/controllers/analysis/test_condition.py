@@ -80,7 +80,7 @@ def test_what_an_expression_sees() -> None:
         "status": {
             "metrics": {"latency": {"p50": 5, "p95": 100.0, "p99": 150}, "errorRate": 0, "samples": 600}
         },
-        "baseline": {},
+        "baseline": {"latency": {}},
     }
 
 

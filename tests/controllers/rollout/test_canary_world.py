@@ -32,6 +32,7 @@ from controllers.rollout.canary import (
     from_wire,
     to_wire,
 )
+from controllers.rollout.canary.rows import ROWS
 
 REPLICAS = 4
 REVISIONS = ("a", "b", "c")
@@ -259,6 +260,13 @@ class World(RuleBasedStateMachine):
     def check(self, before: Canary, decision: Decision, facts: Facts) -> None:
         after, events = decision.state, {transition.event for transition in decision.transitions}
         assert len(decision.transitions) < 16, events
+        for moved in decision.transitions:  # the table's last column is what really happens
+            assert any(
+                moved.event == row.event
+                and moved.before in row.phases
+                and moved.after in (row.to or (moved.before,))
+                for row in ROWS
+            ), moved
         if after.phase is not Phase.Idle:
             assert decision.waits_for
         # no weight to a revision without ready endpoints; the first ask only says what is so already
