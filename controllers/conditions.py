@@ -78,6 +78,15 @@ def merge(
     return merged
 
 
+def find(status: Mapping[str, object], type_: Type) -> Mapping[str, object]:
+    """The condition of this type in a status as it is on the wire; empty if there is none."""
+    listed = status.get("conditions")
+    for item in listed if isinstance(listed, list) else []:
+        if isinstance(item, Mapping) and item.get("type") == type_:
+            return item
+    return {}
+
+
 def one_line(message: str) -> str:
     """`message` on one line, cut to the CRD's maximum."""
     flat = " ".join(message.split())

@@ -78,7 +78,7 @@ def _degraded(
         return Condition(Type.Degraded, "True", Reason.ContentChanged, disagreement)
     if rollout.promoted and ready < wanted:
         blocker = rollout.blocker
-        missing = f"{ready} of {_pods(wanted)} ready"
+        missing = f"{ready} of {wanted} pods ready"
         return Condition(
             Type.Degraded,
             "True",
@@ -121,7 +121,9 @@ def _headline(
     if phase is Phase.Ready:
         if not wanted:
             return Reason.ScaledToZero, "scaled to zero: replicas is 0"
-        return Reason.Serving, f"{min(ready, wanted)} of {_pods(wanted)} serve {_models(observed, rollout)}"
+        return Reason.Serving, (
+            f"{min(ready, wanted)} of {wanted} pods ready, serving {_models(observed, rollout)}"
+        )
     reason, line = _under_way(observed, rollout, wanted)
     if phase is Phase.Failed and facts.overdue and not facts.broken:
         line = f"no progress for {observed.settings.progress_deadline:.0f} s: {line}"
@@ -155,7 +157,7 @@ def _under_way(observed: Observed, rollout: Rollout, wanted: int) -> tuple[Reaso
     if target.ready < wanted:
         return (
             reason if target.ready or rollout.stable else Reason.Starting
-        ), f"{target.ready} of {_pods(wanted)} of revision {rollout.hash} ready"
+        ), f"{target.ready} of {wanted} pods of revision {rollout.hash} ready"
     rest = sum(revision.pods for revision in observed.revisions if revision.hash != rollout.hash)
     return reason, f"{_pods(wanted)} of revision {rollout.hash} ready, {rest} of older revisions still leave"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ..probe import ModelProgress, Observation
 from ..resources.wire import JSON, maps, pruned, text
 from .observed import Observed, Revision
-from .rollout import Rollout, models_json, pods_of
+from .rollout import Rollout, models_of, pods_of
 
 #: Revisions that are listed in status, newest first.
 MAX_LISTED = 12
@@ -54,7 +54,7 @@ def served_models(observed: Observed, rollout: Rollout) -> list[JSON]:
     if rollout.target is not None:
         wanted = list(rollout.target.models)
     elif observed.desired is not None:
-        wanted = list(_decoded(observed))
+        wanted = list(models_of(observed.desired))
     else:
         wanted = []
     before = {text(item.get("name")): item for item in maps(observed.status.get("models"))}
@@ -72,12 +72,6 @@ def served_models(observed: Observed, rollout: Rollout) -> list[JSON]:
         told = {"contentDigest": min(content[name])} if content.get(name) else {}
         result.append(pruned(kept | dict(model) | told | _state(observed, rollout, name)))
     return result
-
-
-def _decoded(observed: Observed) -> list[Mapping[str, object]]:
-    import json
-
-    return list(maps(json.loads(models_json(observed.desired)))) if observed.desired else []
 
 
 def _state(observed: Observed, rollout: Rollout, name: str) -> JSON:

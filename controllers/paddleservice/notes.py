@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import controller_runtime as ctrl
 
-from ..conditions import Type
-from ..phases import Phase
+from ..conditions import Type, find
+from ..phases import Event, Phase, Transition
 from ..reasons import Reason
-from ..resources.wire import maps, text
 from .effects import Create, Delete, Effect, Scale
 from .observed import Observed
 from .rollout import Rollout
@@ -30,6 +29,15 @@ def _headline(told: Report) -> Reason:
     return next(item.reason for item in told.conditions if item.type is Type.Ready)
 
 
+def _words(step: Transition, observed: Observed, rollout: Rollout) -> str:
+    """Why a phase was passed through on the way to another."""
+    if step.before is Phase.New:
+        return "the spec is accepted"
+    if step.event is Event.SpecChanged:
+        return f"the spec changed (generation {observed.generation})"
+    return f"deploying revision {rollout.hash}"
+
+
 def notes(observed: Observed, rollout: Rollout, told: Report, effects: Iterable[Effect]) -> Iterator[Note]:
     """Every transition, every effect that people ask about, and a blocker when it is new."""
     blocker = rollout.blocker
@@ -37,17 +45,17 @@ def notes(observed: Observed, rollout: Rollout, told: Report, effects: Iterable[
     for step in told.transitions:
         failed = step.after is Phase.Failed
         fell = fell or failed
-        message = told.message if step is told.transitions[-1] else step.event
+        message = told.message if step is told.transitions[-1] else _words(step, observed, rollout)
         yield Note(
             _headline(told) if failed else Reason.PhaseChanged,
             f"{step.before or 'New'} -> {step.after}: {message}",
             warning=failed,
             action="Report",
         )
-    before = {text(item.get("type")): item for item in maps(observed.status.get("conditions"))}
     for condition in told.conditions:
-        old = before.get(condition.type, {})
-        if condition.type in (Type.NameConflict, Type.Drifted) and old.get("status") != "True":
+        old = find(observed.status, condition.type)
+        found = condition.type in (Type.NameConflict, Type.Drifted) and old.get("status") != "True"
+        if found and not (fell and condition.type is Type.NameConflict):
             yield Note(condition.reason, condition.message, warning=True, action="Check")
         if blocker is None or fell or condition.type is not Type.Progressing:
             continue

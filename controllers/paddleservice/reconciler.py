@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import controller_runtime as ctrl
 
-from ..conditions import Type
+from ..conditions import Type, find
 from ..kinds import LABEL_REVISION, LABEL_SERVICE, PADDLE_MODEL, PADDLE_SERVICE
 from ..options import Options
 from ..probe import ObservedStore
@@ -278,21 +278,18 @@ def _why(model: Mapping[str, object]) -> str:
 
 
 def _in_conflict(service: ctrl.Object) -> bool:
-    return any(
-        item.get("type") == Type.NameConflict and item.get("status") == "True"
-        for item in maps(service.status.get("conditions"))
-    )
+    return find(service.status, Type.NameConflict).get("status") == "True"
 
 
 def _refusal_in(service: ctrl.Object) -> Refusal | None:
     """What the server refused when this generation was acted on last, as the status tells it."""
     if service.status.get("observedGeneration") != service.generation:
         return None
-    for item in maps(service.status.get("conditions")):
-        reason, message = text(item.get("reason")), text(item.get("message"))
-        if item.get("type") == Type.Ready and message.startswith(REFUSED):
-            return Refusal(Reason.parse(reason, Reason.PodRefused), message)
-    return None
+    ready = find(service.status, Type.Ready)
+    reason, message = text(ready.get("reason")), text(ready.get("message"))
+    if not message.startswith(REFUSED):
+        return None
+    return Refusal(Reason.parse(reason, Reason.PodRefused), message)
 
 
 def _owned_pods(pods: Iterable[Pod], revisions: Iterable[Revision]) -> tuple[Pod, ...]:

@@ -9,7 +9,7 @@ from ..blockers import Blocker, choose, of_deployment, of_pod
 from ..conditions import one_line
 from ..reasons import Reason
 from ..resources.desired import Desired
-from ..resources.wire import text
+from ..resources.wire import JSON, text
 from ..rollout.identity import Identity
 from ..rollout.identity import choose as choose_revision
 from ..rollout.planner import budget, plan
@@ -171,18 +171,20 @@ def _hold(observed: Observed, target: Revision | None, now: datetime) -> tuple[s
     return "; ".join(over), waiting and not over
 
 
+def models_of(desired: Desired) -> list[JSON]:
+    """What a revision serves."""
+    return [
+        {
+            "name": model.name,
+            "modelName": model.model,
+            "uid": model.uid,
+            "version": model.version,
+            "digest": model.digest,
+        }
+        for model in desired.models
+    ]
+
+
 def models_json(desired: Desired) -> str:
     """What a revision serves, for the annotation that status reads back."""
-    return json.dumps(
-        [
-            {
-                "name": model.name,
-                "modelName": model.model,
-                "uid": model.uid,
-                "version": model.version,
-                "digest": model.digest,
-            }
-            for model in desired.models
-        ],
-        separators=(",", ":"),
-    )
+    return json.dumps(models_of(desired), separators=(",", ":"))

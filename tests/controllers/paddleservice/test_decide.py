@@ -129,6 +129,44 @@ def test_a_first_rollout_creates_everything_with_its_size() -> None:
     assert decision.status["phase"] == "Deploying"
 
 
+def told(seen: Observed) -> list[tuple[str, str, bool]]:
+    notes = [note for note in decide(seen, NOW).notes if note.effect is None]
+    return [(str(note.reason), note.message, note.warning) for note in notes]
+
+
+def test_events_say_what_happened() -> None:
+    made = revision(desired("v1.0.0"), ready=1, promoted="2026")
+    status = {"phase": "Deploying", "observedGeneration": 1, "stableRevision": made.hash}
+    changed = observed(desired("v1.0.0"), made, status=status, generation=2)
+    assert told(changed) == [
+        ("PhaseChanged", "Deploying -> Initialized: the spec changed (generation 2)", False),
+        ("PhaseChanged", f"Initialized -> Deploying: deploying revision {made.hash}", False),
+        ("PhaseChanged", "Deploying -> Ready: 1 of 1 pods ready, serving m v1.0.0", False),
+    ]
+    waiting = observed(None, made, status=status, waiting=Waiting(Reason.ModelNotFound, "no model m"))
+    assert told(waiting) == [("PhaseChanged", "Deploying -> Initialized: no model m", False)]
+
+
+def test_a_failure_is_told_once_and_with_its_own_reason() -> None:
+    made = revision(desired("v1.0.0"))
+    broken = {"state": "Failed", "reason": "CorruptModel", "message": "m.json is cut short"}
+    model = ModelProgress(name="m", **broken)
+    mine = pod(made, 1)
+    seen = {mine.uid: Observation(stage="Failed", models=(model,))}
+    status = {"phase": "Deploying", "observedGeneration": 1}
+    said = told(observed(desired("v1.0.0"), made, pods=(mine,), seen=seen, status=status))
+    assert said == [
+        (
+            "CorruptModel",
+            f"Deploying -> Failed: pod {mine.name} cannot serve model m: m.json is cut short",
+            True,
+        )
+    ]
+    foreign = (Foreign("Service", "svc"),)
+    said = told(observed(desired("v1.0.0"), foreign=foreign, status=status))
+    assert [reason for reason, _, _ in said] == ["NameConflict"]
+
+
 sizes = st.integers(0, 3)
 
 

@@ -18,7 +18,7 @@ async def test_first_rollout(harness: Harness) -> None:
     status = await harness.status()
     assert status["phase"] == "Ready"
     assert status["display"] == {"ready": "2/2"}
-    assert status["message"] == "2 of 2 pods serve resnet50 v1.0.0"
+    assert status["message"] == "2 of 2 pods ready, serving resnet50 v1.0.0"
     assert status["url"] == f"http://resnet50.{harness.namespace}.svc"
     assert status["stableRevision"] == status["updatedRevision"]
     assert condition(status, "Available")["status"] == "True"
@@ -30,6 +30,12 @@ async def test_first_rollout(harness: Harness) -> None:
     assert await harness.names(ctrl.PDB) == {"resnet50"}
     assert await harness.names(ctrl.NETWORK_POLICY) == {"resnet50"}
     reasons = harness.told.reasons()
+    told = [message for _, reason, message in harness.told.events if reason == "PhaseChanged"]
+    assert told == [
+        "New -> Initialized: the spec is accepted",
+        f"Initialized -> Deploying: creating revision {revision}",
+        "Deploying -> Ready: 2 of 2 pods ready, serving resnet50 v1.0.0",
+    ]
     assert reasons == ["PhaseChanged", "PhaseChanged", "RevisionCreated", "PhaseChanged", "RevisionPromoted"]
 
 
