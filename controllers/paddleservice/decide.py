@@ -1,7 +1,7 @@
 """One pass over a PaddleService, decided. Pure: no await, no clock, no client."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import controller_runtime as ctrl
@@ -47,6 +47,8 @@ class Decision:
 
 def decide(observed: Observed, now: datetime) -> Decision:
     """What to write, do and announce, given what was observed."""
+    if observed.foreign:  # nothing is attempted, so nothing is refused
+        observed = replace(observed, refusal=None)
     rollout = follow(observed, now)
     drifted = _drifted(observed, rollout)
     told = report(observed, rollout, drifted, now)

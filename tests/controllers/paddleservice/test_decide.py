@@ -4,12 +4,25 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import controller_runtime as ctrl
+from controllers.kinds import LABEL_REVISION
 from controllers.paddleservice.decide import PROGRESS_INTERVAL, decide
-from controllers.paddleservice.effects import Create, Delete, Effect, Scale
-from controllers.paddleservice.observed import Child, Foreign, Observed, Pod, Revision, Waiting
+from controllers.paddleservice.effects import REFUSED, Create, Delete, Effect, Scale
+from controllers.paddleservice.observed import (
+    LOST_AFTER,
+    Child,
+    Foreign,
+    Observed,
+    Pod,
+    Refusal,
+    Revision,
+    Waiting,
+    revision_of,
+)
 from controllers.paddleservice.rollout import models_json
 from controllers.probe import ModelProgress, Observation
 from controllers.reasons import Reason
@@ -104,6 +117,24 @@ def observed(wanted: Desired | None, *revisions: Revision, **more: object) -> Ob
         default_image="i:1",
     )
     return replace(base, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "live", "leaving"),
+    [
+        ({}, 1, 0),
+        ({"ended": True}, 0, 0),
+        ({"ended": True, "deleting": True, "lost_at": NOW + LOST_AFTER}, 0, 0),
+        ({"deleting": True, "lost_at": NOW + timedelta(seconds=1)}, 0, 1),
+        ({"deleting": True, "lost_at": NOW}, 0, 0),
+    ],
+)
+def test_which_pods_count(change: dict[str, object], live: int, leaving: int) -> None:
+    made = revision(desired("v1.0.0"))
+    meta = {"name": made.name, "labels": {LABEL_REVISION: made.hash}}
+    mine = replace(pod(made, 1), **change)  # type: ignore[arg-type]
+    found = revision_of(ctrl.Object({"metadata": meta, "spec": {"replicas": 1}}), (mine,), NOW)
+    assert (found.live, found.leaving, found.pods) == (live, leaving, live + leaving)
 
 
 def scales(effects: tuple[Effect, ...]) -> dict[str, int]:
@@ -229,6 +260,16 @@ def observations(draw: st.DrawFn) -> Observed:
         seen=seen,
         foreign=draw(
             st.sampled_from([(), (), (Foreign("Service", "svc"),), (Foreign("Service", "svc", True),)])
+        ),
+        refusal=draw(
+            st.sampled_from(
+                [
+                    None,
+                    None,
+                    Refusal(Reason.InvalidSpec, f"{REFUSED}x: bad"),
+                    Refusal(Reason.PodRefused, f"{REFUSED}x: full"),
+                ]
+            )
         ),
     )
 
