@@ -69,8 +69,6 @@ class ServedModel(BaseModel):
     """Name of its PaddleModel."""
     uid: str | None = None
     """metadata.uid of its PaddleModel."""
-    generation: int | None = None
-    """metadata.generation of its PaddleModel."""
     version: str | None = None
     """Version."""
     digest: str | None = None
@@ -100,8 +98,6 @@ class PinnedModel(BaseModel):
     """Name of the PaddleModel."""
     uid: str
     """metadata.uid of the PaddleModel. It names the model's folder in the pod."""
-    generation: int | None = None
-    """Generation of the PaddleModel that was resolved."""
     version: str
     """spec.version of the PaddleModel."""
     digest: str | None = None
@@ -224,8 +220,6 @@ class PaddleServiceStatus(BaseModel):
     """Download in progress, of the slowest pod. Absent when none runs."""
     progress: Progress | None = None
     """When the rollout last got on, and until when it must get on."""
-    collision_count: int | None = Field(default=None, alias="collisionCount")
-    """Times that a revision's hash was taken by another."""
 
 
 class PaddleServiceSpec(BaseModel):

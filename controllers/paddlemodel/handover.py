@@ -21,11 +21,7 @@ MODEL_SETTINGS = ("priority", "latencySLAMilliseconds", "batching")
 def paddle_service(
     model: ctrl.Object, spec: PaddleModelSpec, wanted: Wanted, artifact: Mapping[str, object]
 ) -> dict[str, object]:
-    """The body to apply. Equal specs and equal artefacts give equal bodies, whatever else happened.
-
-    `pinned.generation` is the one that was resolved, so that a change of replicas does not look like a new
-    model.
-    """
+    """The body to apply. Equal specs and equal artefacts give equal specs, whatever else happened."""
     serving = dict(model.spec.get("serving") or {})
     serving.pop("enabled", None)
     settings = {key: serving.pop(key) for key in MODEL_SETTINGS if key in serving}
@@ -34,7 +30,6 @@ def paddle_service(
         "uid": model.uid,
         "version": spec.version,
         "framework": model.spec.get("framework"),
-        "generation": artifact.get("resolvedGeneration") or 0,
         "digest": artifact.get("digest") or "",
         "source": artifact.get("resolved"),
     }

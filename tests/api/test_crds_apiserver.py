@@ -115,7 +115,6 @@ async def test_a_service_may_be_pinned_by_the_operator(api: Api) -> None:
     pinned = {
         "modelName": "det",
         "uid": "4f6e",
-        "generation": 1,
         "version": "v1.0.0",
         "digest": "",
         "framework": "paddle",
