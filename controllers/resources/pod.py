@@ -74,10 +74,15 @@ def _pull_resources(server: JSON) -> JSON:
     }
 
 
-def _environment(owner: Owner, revision: str) -> list[JSON]:
+def _environment(owner: Owner, desired: Desired, revision: str) -> list[JSON]:
     def from_field(name: str, path: str) -> JSON:
         return {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
 
+    # Below it, each version of the model has a folder of its own, named by its digest.
+    folders: list[JSON] = [
+        {"name": f"PADDLE_MODEL_{index}_DIR", "value": f"/models/{model.uid}"}
+        for index, model in enumerate(desired.models)
+    ]
     return [
         from_field("POD_NAME", "metadata.name"),
         from_field("POD_NAMESPACE", "metadata.namespace"),
@@ -85,6 +90,7 @@ def _environment(owner: Owner, revision: str) -> list[JSON]:
         {"name": "PADDLE_SERVICE", "value": owner.name},
         {"name": "PADDLE_REVISION", "value": revision},
         {"name": "HOME", "value": "/tmp"},
+        *folders,
     ]
 
 
@@ -203,7 +209,7 @@ def _spread(owner: Owner, desired: Desired, revision: str) -> list[object]:
 def pod_template(owner: Owner, desired: Desired, revision: str, *, image: str, pull_policy: str) -> JSON:
     """The template of Deployment <service>-<revision>."""
     config = f"{CONFIG_FOLDER}/{CONFIG_FILE}"
-    environment = _environment(owner, revision)
+    environment = _environment(owner, desired, revision)
     taken = {item["name"] for item in environment}
     own_env = [plain(item) for item in maps(desired.pod.get("env")) if item.get("name") not in taken]
     amounts = resources(desired)

@@ -128,6 +128,12 @@ def test_secrets_come_by_reference_only() -> None:
     assert mounts["/mnt/pvc/disk"]["readOnly"] is True
 
 
+def test_containers_are_told_where_each_model_lies() -> None:
+    for item in containers(template()):
+        told = {entry["name"]: entry.get("value") for entry in maps(item["env"])}
+        assert told["PADDLE_MODEL_0_DIR"] == f"/models/{MODEL.uid}"
+
+
 def test_the_user_adds_to_the_pod_but_takes_nothing_over() -> None:
     body = template(FULL)
     labels = at(body, "metadata", "labels")
