@@ -80,6 +80,15 @@ class Store:
         environment = {**os.environ, "STORAGE_DRIVER": "overlay", "TMPDIR": str(self.temporary())}
         return run(["buildah", *storage, *arguments], environment=environment)
 
+    def _unmount(self) -> None:
+        """The overlay driver leaves its folder mounted on itself; nobody could delete the cache then."""
+        overlay = str(self.root / "overlay")
+        # os.path.ismount does not see a folder that is mounted on itself.
+        mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for _ in range(mounted.count(overlay)):
+            # It may be in use by a build of somebody else's: then that one's end takes it away.
+            subprocess.run(["umount", overlay], capture_output=True, check=False, timeout=30)
+
     def temporary(self) -> Path:
         folder = self.folder / "tmp"
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +119,10 @@ class Store:
             except BlockingIOError:
                 print("images: waiting for another build to end", flush=True)
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            try:
+                yield
+            finally:
+                self._unmount()
 
     def build(
         self,
