@@ -232,20 +232,12 @@ def _blocker(observed: Observed, findings: _Findings, phase: Phase, enabled: boo
         return _Trouble(reason=Reason.ArtifactOnly, message="the artefact is kept; serving.enabled is false")
     if not findings.current:
         return _Trouble(reason=Reason.RollingOut, message=f"handing over {findings.artifact.get('version')}")
-    ready = _service_condition(findings.service_status, Type.Ready)
+    ready = conditions.find(findings.service_status, Type.Ready)
     reason = Reason.parse(str(ready.get("reason") or ""), Reason.RollingOut)
     message = str(findings.service_status.get("message") or ready.get("message") or "")
     if phase is Phase.Ready and not message:
         message = f"serving {findings.artifact.get('version')}"
     return _Trouble(reason=reason, message=message)
-
-
-def _service_condition(service_status: Mapping[str, object], type_: Type) -> Mapping[str, object]:
-    listed = service_status.get("conditions")
-    for item in listed if isinstance(listed, list) else []:
-        if isinstance(item, Mapping) and item.get("type") == type_:
-            return item
-    return {}
 
 
 def _status(
@@ -318,7 +310,7 @@ def _conditions(
         )
         listed.append(Condition(Type.Drifted, "True", Reason.ContentDrifted, message))
     for type_ in (Type.Available, Type.Progressing, Type.Degraded, Type.Drifted):
-        item = _service_condition(service_status, type_)
+        item = conditions.find(service_status, type_)
         if item and any(known.type == type_ for known in listed):
             continue  # what the model itself found comes first
         if item:
@@ -364,7 +356,7 @@ def _events(
             Announcement(failed, reason, f"{transition.before or 'New'} -> {transition.after}{detail}")
         )
     if findings.rejected is not None and not (transitions and transitions[-1].after is Phase.Failed):
-        said = _service_condition(previous, Type.ArtifactResolved)
+        said = conditions.find(previous, Type.ArtifactResolved)
         if said.get("reason") != findings.rejected.reason:
             events.append(Announcement(True, findings.rejected.reason, findings.rejected.message))
     return tuple(events)
