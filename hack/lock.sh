@@ -12,3 +12,4 @@ compile() {
 compile dev
 for group in operator runtime paddle; do compile "$group" -c requirements/dev.txt; done
 compile tools
+compile envoy
