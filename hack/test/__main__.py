@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COVERAGE = (
+# Two processes: the node's tests mostly wait, all others mostly compute (conftest.py says who runs what).
+WHOLE = (
+    *("-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"),
     "--cov",
     "--cov-config=pyproject.toml",
     "--cov-report=term:skip-covered",
@@ -61,8 +63,8 @@ def main(arguments: Sequence[str]) -> int:
                 started_here = True
                 step("node", "hack.cluster", "up")
             step("images", "hack.images", "all")
-        coverage = COVERAGE if whole else ()
-        return subprocess.run([sys.executable, "-m", "pytest", *coverage, *arguments], cwd=ROOT).returncode
+        options = WHOLE if whole else ()
+        return subprocess.run([sys.executable, "-m", "pytest", *options, *arguments], cwd=ROOT).returncode
     finally:
         if started_here:
             subprocess.run([sys.executable, "-m", "hack.cluster", "down"], cwd=ROOT)
