@@ -169,11 +169,13 @@ def linear(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 LOAD = """
-import asyncio, json, os, sys, time
+import asyncio, json, signal, sys, time
 import aiohttp
 url, seconds, rate = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
 async def main():
     seen, failed, slow = {}, [], 0.0
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, stop.set)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as session:
         async def one():
             nonlocal slow
@@ -190,7 +192,7 @@ async def main():
                 failed.append(f"{type(error).__name__}: {error}")
             slow = max(slow, time.monotonic() - began)
         end, tasks = time.monotonic() + seconds, []
-        while time.monotonic() < end:
+        while time.monotonic() < end and not stop.is_set():
             tasks.append(asyncio.create_task(one()))
             await asyncio.sleep(1 / rate)
         await asyncio.gather(*tasks)
@@ -200,7 +202,9 @@ asyncio.run(main())
 
 
 def load_pod(namespace: str, name: str, url: str, *, seconds: float, rate: float) -> dict[str, object]:
-    """A pod that sends a steady, bounded load to `url` from inside the cluster and prints what came of it."""
+    """A pod that sends a steady load to `url` from inside the cluster until SIGUSR1, at most `seconds`, and
+    prints what came of it.
+    """
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -228,6 +232,12 @@ def load_pod(namespace: str, name: str, url: str, *, seconds: float, rate: float
             ],
         },
     }
+
+
+def stopped(kube: Kube, namespace: str, name: str, *, within: float) -> str:
+    """Ends the load of such a pod; its log."""
+    kube.run("-n", namespace, "exec", name, "--", "python", "-c", "import os; os.kill(1, 10)")
+    return finished(kube, namespace, name, within=within)
 
 
 def finished(kube: Kube, namespace: str, name: str, *, within: float) -> str:

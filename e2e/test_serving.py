@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from e2e.fixtures import Namespace, Store, finished, load_pod
+from e2e.fixtures import Namespace, Store, load_pod, stopped
 from e2e.kube import Kube, condition, message, metadata_of, status_of, until
 
 pytestmark = pytest.mark.cluster
@@ -57,7 +57,7 @@ def test_a_rolling_update_loses_no_request_and_rolls_back_to_the_same_revision(
     ns.apply(ns.model("linear", linear["v1.0.0"]))
     first = status_of(ns.phase("linear", "Ready", within=90))
     url = f"http://linear.{ns.name}.svc/predict"
-    ns.apply(load_pod(ns.name, "load", url, seconds=35, rate=20))
+    ns.apply(load_pod(ns.name, "load", url, seconds=240, rate=20))
     operator.wait("pod", "load", ns.name, lambda pod: status_of(pod).get("phase") == "Running")
 
     ns.apply(ns.model("linear", linear["v1.1.0"], version="v1.1.0"))
@@ -69,7 +69,12 @@ def test_a_rolling_update_loses_no_request_and_rolls_back_to_the_same_revision(
     third = status_of(ns.phase("linear", "Ready", within=90, generation=3))
     assert third["revision"] == first["revision"]
 
-    result = json.loads(finished(operator, ns.name, "load", within=90))
+    def only_first() -> bool:  # the last pods of the other revision have drained under load, too
+        labels = [metadata_of(pod)["labels"] for pod in ns.pods("serving.paddlepaddle.org/role=server")]
+        return {label["serving.paddlepaddle.org/revision"] for label in labels} == {first["revision"]}  # type: ignore[index]
+
+    until(only_first, within=60, what=lambda: "the other revision's pods stay")
+    result = json.loads(stopped(operator, ns.name, "load", within=60))
     assert result["failures"] == 0, result
     assert set(result["seen"]) == {"v1.0.0", "v1.1.0"}
 

@@ -22,7 +22,7 @@ from .rollout import Rollout, follow, models_json, pods_of
 from .status import Report, report
 
 #: Seconds between looks at an object that is in our way: nothing tells when it goes.
-CONFLICT_INTERVAL = 30.0
+CONFLICT_INTERVAL = 10.0
 PREDECESSOR_INTERVAL = 2.0
 #: Seconds between attempts at what the API server refuses: nothing tells when a quota grows.
 REFUSED_INTERVAL = 30.0
