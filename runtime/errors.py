@@ -4,7 +4,7 @@ code).
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import Enum, StrEnum, unique
 
 
 class Reason(StrEnum):
@@ -37,14 +37,57 @@ class ModelError(Exception):
         return f"ModelError({self.reason.value}, {self.message!r})"
 
 
+@unique
+class Code(Enum):
+    """How a request ends: the one table of its HTTP status and its gRPC status, by number.
+
+    The HTTP status is also the `status_code` label, and the gRPC number is `code` in PredictResponse: every
+    protocol says the same of the same event. 499 is what proxies call a client that left.
+    """
+
+    OK = (200, 0)
+    INVALID = (400, 3)  # INVALID_ARGUMENT
+    FORBIDDEN = (403, 7)  # PERMISSION_DENIED
+    NOT_FOUND = (404, 5)
+    METHOD_NOT_ALLOWED = (405, 12)  # UNIMPLEMENTED
+    SLOW_BODY = (408, 4)  # DEADLINE_EXCEEDED
+    LENGTH_MISSING = (411, 3)
+    TOO_LARGE = (413, 8)  # RESOURCE_EXHAUSTED
+    MEDIA_TYPE = (415, 3)
+    OVERLOADED = (429, 8)
+    CANCELLED = (499, 1)
+    INTERNAL = (500, 13)
+    UNSUPPORTED = (501, 12)
+    UNAVAILABLE = (503, 14)
+    DEADLINE = (504, 4)
+
+    def __init__(self, http: int, grpc: int) -> None:
+        self.http = http
+        self.grpc = grpc
+
+    @classmethod
+    def of(cls, status: int) -> Code:
+        """The code of an HTTP status; INTERNAL for one that is not in the table."""
+        return _BY_STATUS.get(status, cls.INTERNAL)
+
+
+_BY_STATUS = {code.http: code for code in Code}
+
+
 class RequestError(Exception):
-    """A request that gets `status` and the body {"error": message}; `retry_after` is in whole seconds."""
+    """A request that ends with a code, given by its HTTP status, and the message; `retry_after` is in whole
+    seconds.
+    """
 
     def __init__(self, status: int, message: str, *, retry_after: int | None = None) -> None:
         self.status = status
         self.message = message
         self.retry_after = retry_after
         super().__init__(message)
+
+    @property
+    def code(self) -> Code:
+        return Code.of(self.status)
 
 
 def bad_request(message: str) -> RequestError:
@@ -53,7 +96,7 @@ def bad_request(message: str) -> RequestError:
 
 
 # Every code a request for a model can end with; metrics show each of them from the start.
-STATUS_CODES = (200, 400, 404, 405, 408, 411, 413, 415, 429, 500, 503, 504)
+STATUS_CODES = tuple(code.http for code in Code if code not in (Code.FORBIDDEN, Code.UNSUPPORTED))
 
 
 def summarise(error: BaseException, *, limit: int = 400) -> str:

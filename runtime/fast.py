@@ -42,8 +42,8 @@ _NAMES = {
 }  # fmt: skip
 _REASONS = {
     200: "OK", 400: "Bad Request", 404: "Not Found", 415: "Unsupported Media Type",
-    429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable",
-    504: "Gateway Timeout",
+    429: "Too Many Requests", 499: "Client Closed Request", 500: "Internal Server Error",
+    503: "Service Unavailable", 504: "Gateway Timeout",
 }  # fmt: skip
 
 
@@ -205,7 +205,7 @@ class _Connection(asyncio.Protocol):
         render: Callable[[Result], Content],
     ) -> None:
         if future.cancelled():
-            self._refuse(trace, path, started, RequestError(503, GONE))
+            self._refuse(trace, path, started, RequestError(499, GONE))
             return
         error = future.exception()
         if isinstance(error, RequestError):

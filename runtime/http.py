@@ -233,7 +233,7 @@ async def _answer(started: Started) -> web.Response:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        raise RequestError(503, GONE) from None
+        raise RequestError(499, GONE) from None
     content = started.render(result)
     response = web.Response(body=content.body, content_type=content.media_type)
     if content.head is not None:

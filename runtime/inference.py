@@ -119,12 +119,20 @@ class Inference:
 
         return Started(self._submit(model, parsed, headers, abandoned), render)
 
+    def submit(
+        self, model: Model, parsed: Parsed, timeout: float, abandoned: Callable[[], bool]
+    ) -> asyncio.Future[Result]:
+        """Admits a checked request; it ends within `timeout` seconds, its own and the server's limit. Raises
+        RequestError.
+        """
+        most = self._limits.request
+        limit = min(most, timeout, parsed.timeout or most)
+        return model.submit(parsed.inputs, timeout=limit, abandoned=abandoned)
+
     def _submit(
         self, model: Model, parsed: Parsed, headers: Mapping[str, str], abandoned: Callable[[], bool]
     ) -> asyncio.Future[Result]:
-        most = self._limits.request
-        limit = min(most, _header_timeout(headers), parsed.timeout or most)
-        return model.submit(parsed.inputs, timeout=limit, abandoned=abandoned)
+        return self.submit(model, parsed, _header_timeout(headers), abandoned)
 
 
 def _header_timeout(headers: Mapping[str, str]) -> float:
