@@ -87,6 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         limits = _limits(options)
+        if os.environ.get("PADDLE_FAULTS"):
+            from runtime.faults import allowed
+
+            allowed(os.environ)
         labels, specs = _specs(options)
         sockets = bind(options.http), bind(options.admin)
     except (ArtifactError, OSError, ValueError) as error:

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from runtime.connections import JSON, Server, error_body
+from runtime.faults import Faults
 from runtime.metrics import RuntimeCollector
 from runtime.progress import progress
 from runtime.registry import Registry
@@ -22,6 +23,7 @@ class Admin:
     ) -> None:
         self._registry = registry
         self._revision = labels.get("revision", "")
+        self.faults: Faults | None = None
         self._metrics = CollectorRegistry(auto_describe=False)
         self._metrics.register(RuntimeCollector(registry.all_metrics, labels, lambda: service.slow))
         ProcessCollector(registry=self._metrics)
@@ -29,6 +31,8 @@ class Admin:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.server.began(request)
+        if self.faults is not None and request.path == "/faults":
+            return await self.faults.handle(request)
         if request.method not in ("GET", "HEAD"):
             response = web.Response(
                 status=405, body=error_body(f"{request.method} is not allowed here"), content_type=JSON

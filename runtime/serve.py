@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from runtime import faults
 from runtime.admin import Admin
 from runtime.connections import Server
 from runtime.fast import FastPath
@@ -53,6 +55,8 @@ class Service:
         self._http = Http(self.registry, limits, log)
         self._fast = FastPath(self._http, limits) if fast_path else None
         self._admin = Admin(self.registry, limits, labels=dict(labels), service=self._http.server)
+        if (faulty := faults.install(os.environ, self.registry, limits, log)) is not None:
+            self._http.inference, self._admin.faults = faulty
         self._sockets = (http, admin)
         self._termination_log = termination_log
         self._reported: set[str] = set()
