@@ -9,6 +9,9 @@ VERSION: Final = "v1alpha1"
 
 PADDLE_MODEL: Final = ctrl.Kind(group=GROUP, version=VERSION, kind="PaddleModel", plural="paddlemodels")
 PADDLE_SERVICE: Final = ctrl.Kind(group=GROUP, version=VERSION, kind="PaddleService", plural="paddleservices")
+CANARY_ANALYSIS: Final = ctrl.Kind(
+    group=GROUP, version=VERSION, kind="CanaryAnalysis", plural="canaryanalyses"
+)
 
 FIELD_MANAGER: Final = "paddle-operator"
 

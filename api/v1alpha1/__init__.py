@@ -13,7 +13,8 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from . import common, paddlemodel, paddleservice
+from . import canaryanalysis, common, paddlemodel, paddleservice
+from .canaryanalysis import *  # noqa: F403
 from .common import *  # noqa: F403
 from .paddlemodel import *  # noqa: F403
 from .paddleservice import *  # noqa: F403
@@ -34,6 +35,7 @@ __all__ = sorted(
         "GROUP",
         "VERSION",
         "wire",
+        *canaryanalysis.__all__,
         *common.__all__,
         *paddlemodel.__all__,
         *paddleservice.__all__,

@@ -322,6 +322,7 @@ async def test_printer_columns_of_a_service_tell_of_its_first_model(api: Api, ku
 def test_short_names_and_category(kubectl: Kubectl) -> None:
     listed = kubectl("api-resources", "--categories", "paddle", "--no-headers", "-o", "wide")
     assert [line.split()[:2] for line in sorted(listed.splitlines())] == [
+        ["canaryanalyses", "ca"],
         ["paddlemodels", "pm"],
         ["paddleservices", "psvc"],
     ]

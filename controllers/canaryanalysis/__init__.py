@@ -1,0 +1,1 @@
+"""The CanaryAnalysis controller: one step of one run, judged."""
