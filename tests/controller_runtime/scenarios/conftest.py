@@ -10,9 +10,13 @@ import pytest
 from controller_runtime.testing import Envtest
 
 
+# Watches of Secrets read etcd itself, so that a compaction is felt without a restart of the server.
+UNCACHED = "--watch-cache-sizes=secrets#0"
+
+
 @pytest.fixture(scope="package")
 def server() -> Iterator[Envtest]:
-    with Envtest(audit=True) as env:
+    with Envtest(audit=True, apiserver_args=[UNCACHED]) as env:
         yield env
 
 
