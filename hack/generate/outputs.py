@@ -10,10 +10,11 @@ from hack.generate.compose import Schema, compose, descriptions, mapping_at, plu
 from hack.generate.models import generate_models
 from hack.generate.rbac import Rule, generate_rbac
 from hack.generate.reference import generate_reference
+from hack.generate.stubs import generate_stubs
 
 # Folders whose files are all generated: one that nothing generates any more is stale.
-_OWNED = ("config/rbac", "docs/reference")
-_OWNED_SUFFIXES = frozenset({".yaml", ".md"})
+_OWNED = ("config/rbac", "docs/reference", "runtime/grpc/stubs")
+_OWNED_SUFFIXES = frozenset({".yaml", ".md", ".py", ".pyi"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,9 @@ class Difference:
 
 
 def outputs(root: Path, rules: Iterable[Rule]) -> dict[Path, str]:
-    """Return ``{path relative to root: content}`` of all generated files, from config/crd/src and `rules`."""
+    """Return ``{path relative to root: content}`` of all generated files: from config/crd/src, .proto files
+    and `rules`.
+    """
     source = root / "config/crd/src"
     crds = compose(source)
     found = {Path("config/crd") / f"{name}.yaml": to_yaml(crd) for name, crd in crds.items()}
@@ -39,7 +42,7 @@ def outputs(root: Path, rules: Iterable[Rule]) -> dict[Path, str]:
     scalable = [plural(crd) for crd in crds.values() if _scalable(crd)]
     for name, text in generate_rbac(rules, plurals=list(crds), scalable=scalable).items():
         found[Path("config/rbac") / name] = text
-    return found
+    return found | generate_stubs(root)
 
 
 def differences(root: Path, wanted: Mapping[Path, str]) -> Iterator[Difference]:

@@ -17,7 +17,8 @@ ROLE = Path("config/rbac/cluster/role.yaml")
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A tree with the real sources and nothing generated."""
-    shutil.copytree(ROOT / "config/crd/src", tmp_path / "config/crd/src")
+    for sources in ("config/crd/src", "runtime/grpc/protos"):
+        shutil.copytree(ROOT / sources, tmp_path / sources)
     return tmp_path
 
 

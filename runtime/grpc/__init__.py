@@ -1,0 +1,1 @@
+"""gRPC: the Open Inference Protocol, PaddleModelService, health and reflection."""
