@@ -1,0 +1,37 @@
+"""How requests are split between the revisions of a service: one Protocol, one file a provider.
+
+The caller persists a split in the service's status *before* it hands it over, and asks `verify` until it is
+in force. Providers are told by change numbers: what is lower than one already seen is ignored, so a late
+writer and a late reply do no harm.
+"""
+
+from .provider import (
+    Backend,
+    Pending,
+    Provider,
+    Refused,
+    Unreachable,
+    Verification,
+    Verified,
+)
+from .split import Match, Revision, Rule, Split, UserShare, Value, from_wire, refusal, rules, to_wire
+
+__all__ = [
+    "Backend",
+    "Match",
+    "Pending",
+    "Provider",
+    "Refused",
+    "Revision",
+    "Rule",
+    "Split",
+    "Unreachable",
+    "UserShare",
+    "Value",
+    "Verification",
+    "Verified",
+    "from_wire",
+    "refusal",
+    "rules",
+    "to_wire",
+]
