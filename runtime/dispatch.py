@@ -306,19 +306,24 @@ class Dispatcher:
             self._batcher.options = Options()
             self._singly(batch)
             return
-        run = TIMES.unpack(frame.payload)[1] / 1e9
+        times = TIMES.unpack(frame.payload)
+        run = times[1] / 1e9
         key = batch.entries[0].group.key if not batch.buffer.whole else None
         self._costs.observe(self._shape(batch, key), batch.rows, run)
         self._row_seconds += 0.1 * (run / max(1, batch.rows) - self._row_seconds)
         self._metrics.duration.observe(run)
         now = asyncio.get_running_loop().time()
+        waited = 0.0
         answers: list[tuple[Job, Result]] = []
         for entry in batch.entries:
             if len(batch.entries) == 1:
                 outputs = self._outputs.whole(frame)
             else:
                 outputs = self._outputs.slice(frame, entry.start - batch.start, entry.rows)
-            answers.append((entry.item, Result(outputs, max(0.0, now - entry.arrived - run), run)))
+            queue = max(0.0, now - entry.arrived - run)
+            waited += queue
+            answers.append((entry.item, Result(outputs, queue, run)))
+        self._metrics.statistics.ran(batch.rows, len(batch.entries), waited, times)
         batch.release()
         self.kick()  # the worker is fed before the answers are written
         for job, result in answers:

@@ -14,16 +14,20 @@ from aiohttp import web
 
 from runtime.body import read_body
 from runtime.codec import v2
+from runtime.codec.request import load_object
 from runtime.connections import JSON, Server, error_body
 from runtime.errors import RequestError
 from runtime.inference import Inference, Started, Trace
 from runtime.logs import Logger
+from runtime.model import Model
 from runtime.registry import Registry
+from runtime.signature import Wire
 from runtime.spec import Limits
 
 VERSION = "0.1.0"
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 SERVER = "paddle-runtime"
+EXTENSIONS = ["binary_tensor_data", "statistics", "model_repository"]
 GONE = "the client went away before its turn"
 
 
@@ -70,6 +74,7 @@ class Http:
             "/v2/": ("GET", self._server_metadata),
             "/v2/health/live": ("GET", self._live),
             "/v2/health/ready": ("GET", self._ready),
+            "/v2/repository/index": ("POST", self._index),
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -77,7 +82,7 @@ class Http:
         self.server.began(request)
         exchange = Exchange(request)
         method, route = self._route(request.path)
-        inference = method == "POST"
+        inference = method == "POST" and not request.path.startswith("/v2/repository/")
         self.inflight += 1
         if inference:
             self.last_request = now
@@ -172,6 +177,10 @@ class Http:
             return ("POST", lambda exchange: self._infer(exchange, name, version))
         if rest == ["ready"]:
             return ("GET", lambda exchange: self._model_ready(exchange, name, version))
+        if rest == ["stats"]:
+            return ("GET", lambda exchange: self._statistics(exchange, name, version))
+        if rest == [] and name == "stats" and name not in self._registry.models:
+            return ("GET", lambda exchange: self._statistics(exchange, None, None))
         if rest == []:
             return ("GET", lambda exchange: self._model_metadata(exchange, name, version))
         return ("GET", _not_found)
@@ -203,7 +212,7 @@ class Http:
         return _json({"ready": False, "error": f"not ready: {text}", "reasons": reasons}, status=503)
 
     async def _server_metadata(self, exchange: Exchange) -> web.Response:
-        return _json({"name": SERVER, "version": VERSION, "extensions": ["binary_tensor_data"]})
+        return _json({"name": SERVER, "version": VERSION, "extensions": EXTENSIONS})
 
     async def _model_ready(self, exchange: Exchange, name: str, version: str | None) -> web.Response:
         model = exchange.model = self._registry.find(name, version)
@@ -214,16 +223,27 @@ class Http:
 
     async def _model_metadata(self, exchange: Exchange, name: str, version: str | None) -> web.Response:
         model = exchange.model = self._registry.find(name, version)
-        signature = model.known_signature()
-        return _json(
-            {
-                "name": name,
-                "versions": [model.spec.version] if model.spec.version else [],
-                "platform": f"{model.spec.framework}_{model.report.get('format', '')}",
-                **signature.to_wire(),
-                "parameters": model.parameters(),
-            }
-        )
+        return _json({**metadata(model), "parameters": model.parameters()})
+
+    async def _index(self, exchange: Exchange) -> web.Response:
+        body = await read_body(exchange.request, self._limits)
+        ready = load_object(body).get("ready", False) if body else False
+        if not isinstance(ready, bool):
+            raise RequestError(400, "ready must be true or false")
+        return web.Response(body=orjson.dumps(self._registry.index(ready=ready)), content_type=JSON)
+
+    async def _statistics(self, exchange: Exchange, name: str | None, version: str | None) -> web.Response:
+        return _json({"model_stats": self._registry.statistics(name, version)})
+
+
+def metadata(model: Model) -> Wire:
+    """What V2 says of a model in each of its protocols. Raises RequestError(503) before it is known."""
+    return {
+        "name": model.spec.name,
+        "versions": [model.spec.version] if model.spec.version else [],
+        "platform": f"{model.spec.framework}_{model.report.get('format', '')}",
+        **model.known_signature().to_wire(),
+    }
 
 
 async def _answer(started: Started) -> web.Response:

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from runtime.batcher import Why
 from runtime.errors import STATUS_CODES
+from runtime.telemetry.statistics import Statistics
 
 # Seconds. A model's SLA is added as an edge of its own, so that "share of requests within the SLA" is exact.
 _EDGES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -70,6 +71,7 @@ class ModelMetrics:
     candidates: dict[str, float] = field(default_factory=dict)
     batch_rows: Histogram = field(default_factory=lambda: Histogram(_ROWS))
     dispatches: dict[str, int] = field(default_factory=lambda: {why.value: 0 for why in Why})
+    statistics: Statistics = field(default_factory=Statistics)
 
     def __post_init__(self) -> None:
         edges = _EDGES if self.sla is None else (*_EDGES, self.sla)
@@ -79,6 +81,7 @@ class ModelMetrics:
     def answered(self, status: int, seconds: float) -> None:
         self.codes[status] = self.codes.get(status, 0) + 1
         self.latency.observe(seconds)
+        self.statistics.answered(status == 200, seconds)
 
     def dispatched(self, rows: int, why: str) -> None:
         self.batch_rows.observe(rows)

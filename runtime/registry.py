@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from runtime.errors import RequestError
 from runtime.metrics import ModelMetrics
 from runtime.model import Model
+from runtime.signature import Wire
 from runtime.slot import Stage
 
 
@@ -46,6 +47,24 @@ class Registry:
         if self._was_ready and len(lacking) < len(self.models):
             return {}
         return lacking
+
+    def statistics(self, name: str | None, version: str | None = None) -> list[Wire]:
+        """V2 statistics of one model, or of all. Raises RequestError(404)."""
+        models = list(self.models.values()) if name is None else [self.find(name, version)]
+        return [model.metrics.statistics.to_wire(model.spec.name, model.spec.version) for model in models]
+
+    def index(self, *, ready: bool = False) -> list[Wire]:
+        """V2's repository index: every desired model, or only those that serve."""
+        found: list[Wire] = []
+        for model in self.models.values():
+            if ready and not model.ready:
+                continue
+            state = "READY" if model.ready else "UNAVAILABLE" if model.error is not None else "LOADING"
+            reason = "" if model.ready else why(model)
+            found.append(
+                {"name": model.spec.name, "version": model.spec.version, "state": state, "reason": reason}
+            )
+        return found
 
     def all_metrics(self) -> list[ModelMetrics]:
         return [*(model.metrics for model in self.models.values()), self.unknown]

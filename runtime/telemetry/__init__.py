@@ -1,0 +1,1 @@
+"""What can be seen of a running server besides its metrics: traces, statistics, GPUs."""
