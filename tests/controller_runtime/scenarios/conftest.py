@@ -9,7 +9,6 @@ import pytest
 
 from controller_runtime.testing import Envtest
 
-
 # Watches of Secrets read etcd itself, so that a compaction is felt without a restart of the server.
 UNCACHED = "--watch-cache-sizes=secrets#0"
 

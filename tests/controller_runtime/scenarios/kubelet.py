@@ -1,4 +1,4 @@
-"""Plays Deployment controller, kubelet and garbage collector: `python -m ...kubelet KUBECONFIG NAMESPACE`.
+"""Plays Deployment controller, kubelet and garbage collector of one namespace.
 
 A process of its own, so that what it knows does not die with the operator.
 """
@@ -6,7 +6,6 @@ A process of its own, so that what it knows does not die with the operator.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Mapping
 
 import uvloop
@@ -55,5 +54,5 @@ async def run(kubeconfig: str, namespace: str) -> None:
             await asyncio.sleep(0.05 if changed else 0.25)
 
 
-if __name__ == "__main__":
-    uvloop.run(run(sys.argv[1], sys.argv[2]))
+def main(kubeconfig: str, namespace: str) -> None:
+    uvloop.run(run(kubeconfig, namespace))

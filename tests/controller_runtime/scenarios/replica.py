@@ -1,11 +1,6 @@
-"""A replica of the mirror controller as a process: `python -m ...replica KUBECONFIG NAMESPACE LEASE PORT`.
-
-LEASE is the duration in seconds; deadline and period follow from it as 10 and 2 do from 15.
-"""
+"""A replica of the mirror controller, to be run as a process."""
 
 from __future__ import annotations
-
-import sys
 
 import uvloop
 
@@ -14,12 +9,17 @@ import controller_runtime as ctrl
 from .mirror import add_mirror
 
 
-async def run(kubeconfig: str, namespace: str, lease: float, port: str) -> int:
+def main(kubeconfig: str, namespace: str, lease: float, deadline: float, port: int) -> int:
+    """Until a signal. The election's retry period follows from `lease` as 2 does from 15."""
+    return uvloop.run(run(kubeconfig, namespace, lease, deadline, port))
+
+
+async def run(kubeconfig: str, namespace: str, lease: float, deadline: float, port: int) -> int:
     election = ctrl.LeaderElection(
         name="replicas",
         namespace=namespace,
         lease_duration=lease,
-        renew_deadline=lease * 2 / 3,
+        renew_deadline=deadline,
         retry_period=lease / 7.5,
     )
     manager = ctrl.Manager(
@@ -31,7 +31,3 @@ async def run(kubeconfig: str, namespace: str, lease: float, port: str) -> int:
     )
     add_mirror(manager)
     return await manager.run_until_signal()
-
-
-if __name__ == "__main__":
-    sys.exit(uvloop.run(run(sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4])))

@@ -1,0 +1,1 @@
+"""5,000 PaddleModels through the real operator: `make scale`."""
