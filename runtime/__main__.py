@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from artifacts import ArtifactError, Batching, load_config
-from runtime.addresses import bind
+from runtime.addresses import bind, reserve
 from runtime.errors import Reason
 from runtime.prestart import Prestarted, prestart
 from runtime.restarts import RestartOptions
@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-batch-size", type=int, default=None, help="rows run together, for --model; measured if unset")
     add("--max-delay", type=float, default=0.0, help="milliseconds a batch may wait to fill, for --model")
     add("--http", default="0.0.0.0:8080", help="service address")
+    add("--grpc", default="0.0.0.0:9000", help='gRPC address; "" for no gRPC')
     add("--admin", default="0.0.0.0:8081", help="address of /metrics and /progress")
     add("--max-body", type=int, default=limits.body // _MIB, help="MiB of a request body")
     add("--max-queue", type=int, default=limits.queue, help="requests that may wait for a model")
@@ -93,13 +94,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             allowed(os.environ)
         labels, specs = _specs(options)
         sockets = bind(options.http), bind(options.admin)
+        grpc = reserve(options.grpc) if options.grpc else None
     except (ArtifactError, OSError, ValueError) as error:
         return _refuse(str(error), options.termination_log)
     # Before anything heavy is imported: the workers load their libraries on another core meanwhile.
     total = sum(spec.workers for spec in specs)
     started = [prestart(spec, limits, total_workers=total) for spec in specs]
     try:
-        return _serve(options, labels, started, limits, sockets)
+        return _serve(options, labels, started, limits, sockets, grpc)
     finally:
         for one in started:
             one.close()
@@ -111,6 +113,7 @@ def _serve(
     started: Sequence[Prestarted],
     limits: Limits,
     sockets: tuple[socket.socket, socket.socket],
+    grpc: socket.socket | None,
 ) -> int:
     import uvloop
 
@@ -130,6 +133,7 @@ def _serve(
             http=http,
             admin=admin,
             termination_log=options.termination_log,
+            grpc=grpc,
             fast_path=not options.no_fast_path,
         )
         stop_on_signals(service)

@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -23,17 +24,21 @@ from runtime.progress import termination_message, write_termination
 from runtime.registry import Registry
 from runtime.spec import Limits
 
+if TYPE_CHECKING:
+    from runtime.grpc.server import GrpcServer
+
 _WATCH_EVERY = 0.25
 _WORKER_GRACE = 5.0
+_CALLS_GRACE = 1.0
 _KEEP = 5.0  # seconds of the grace period that are left for the end itself
 
 
 class Service:
     """All of one front process. `run` returns after `stop` was set and everything has ended.
 
-    Draining: not ready at once, while new requests are still served with `Connection: close`, because
-    proxies learn late; it ends when no request came for `drain_quiet` seconds and none is in work, or 5 s
-    before the grace is over.
+    Draining: not ready at once, while new requests are still served with `Connection: close` (gRPC: GOAWAY),
+    because proxies learn late; it ends when no request came for `drain_quiet` seconds and none is in work, or
+    5 s before the grace is over.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class Service:
         http: socket.socket,
         admin: socket.socket,
         termination_log: Path,
+        grpc: socket.socket | None = None,
         fast_path: bool = True,
     ) -> None:
         self.registry = Registry(models)
@@ -57,6 +63,11 @@ class Service:
         self._admin = Admin(self.registry, limits, labels=dict(labels), service=self._http.server)
         if (faulty := faults.install(os.environ, self.registry, limits, log)) is not None:
             self._http.inference, self._admin.faults = faulty
+        self._grpc: GrpcServer | None = None
+        if grpc is not None:
+            from runtime.grpc.server import GrpcServer  # its imports take longer than all others together
+
+            self._grpc = GrpcServer(self._http, self.registry, limits, grpc)
         self._sockets = (http, admin)
         self._termination_log = termination_log
         self._reported: set[str] = set()
@@ -73,7 +84,11 @@ class Service:
         if self._fast is not None:
             listening = await loop.create_server(self._fast, sock=self._sockets[0], backlog=4096)
         http, admin = (f"{s.getsockname()[0]}:{s.getsockname()[1]}" for s in self._sockets)
-        self._log.info("listening", http=http, admin=admin, models=list(self.registry.models))
+        grpc = ""
+        if self._grpc is not None:
+            await self._grpc.start()
+            grpc = self._grpc.address
+        self._log.info("listening", http=http, admin=admin, grpc=grpc, models=list(self.registry.models))
         # What lives now lives to the end; the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -86,6 +101,8 @@ class Service:
             if listening is not None and self._fast is not None:
                 listening.close()
                 self._fast.close()
+            if self._grpc is not None:
+                await self._grpc.stop(_CALLS_GRACE)
             for runner in runners:
                 await runner.cleanup()
             await asyncio.gather(*(model.stop(_WORKER_GRACE) for model in self.registry.models.values()))
@@ -104,6 +121,8 @@ class Service:
         started = loop.time()
         limit = max(0.0, self._limits.grace - _KEEP)
         self._log.info("draining", inflight=self._http.inflight, at_most_seconds=limit)
+        if self._grpc is not None:
+            await self._grpc.drain()
         while (now := loop.time()) - started < limit:
             quiet = now - max(started, self._http.last_request)
             if self._http.inflight == 0 and quiet >= self._limits.drain_quiet:

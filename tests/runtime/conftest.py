@@ -175,6 +175,7 @@ class Running:
     log: list[dict[str, object]] = field(default_factory=list)
     http: tuple[str, int] = ("", 0)
     admin: tuple[str, int] = ("", 0)
+    grpc: str = ""
 
     def request(
         self,
@@ -237,6 +238,8 @@ def serving(*arguments: str, env: Mapping[str, str] | None = None, ready: bool =
     """A server on free ports; it must end with exit code 0 within its grace when told to."""
     command = [sys.executable, "-P", "-m", "runtime", "serve", *arguments]
     command += ["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+    if "--grpc" not in arguments:
+        command += ["--grpc", "127.0.0.1:0"]
     if "--drain-quiet" not in arguments:
         command += ["--drain-quiet", "0"]
     if "--termination-log" not in arguments:
@@ -258,6 +261,7 @@ def serving(*arguments: str, env: Mapping[str, str] | None = None, ready: bool =
         listening = running.events("listening")[0]
         running.http = _address(str(listening["http"]))
         running.admin = _address(str(listening["admin"]))
+        running.grpc = str(listening["grpc"])
         if ready:
             running.wait_ready()
         yield running

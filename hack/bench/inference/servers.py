@@ -92,7 +92,16 @@ def ours(model: Path, folder: Path, *arguments: str) -> Iterator[int]:
     """The port of our server with one model, `m`."""
     port = free_port()
     command = [sys.executable, "-P", "-m", "runtime", "serve", "--model", f"m={model}"]
-    command += ["--http", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0", "--log-level", "warning"]
+    command += [
+        "--http",
+        f"127.0.0.1:{port}",
+        "--admin",
+        "127.0.0.1:0",
+        "--grpc",
+        "",
+        "--log-level",
+        "warning",
+    ]
     command += [
         "--drain-quiet",
         "0",
