@@ -4,7 +4,7 @@ The language is CEL; who parses and evaluates it stands behind `Engine`, so that
 library, and nothing is ever given to Python's own `eval`.
 
     status.metrics.latency.{p50,p95,p99}  milliseconds
-    status.metrics.{errorRate,qps,samples}
+    status.metrics.{errorRate,slowRate,qps,samples}  slowRate: slower than the SLA, for a model that has one
     baseline.latency.…, baseline.errorRate, …  the same of the stable revision
 
 Guarantees:
@@ -49,23 +49,33 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Values:
-    """What was measured of one side: latencies in milliseconds, errorRate a share of 1. None: no data."""
+    """What was measured of one side: latencies in milliseconds, rates as shares of 1. None: no data."""
 
     p50: float | None = None
     p95: float | None = None
     p99: float | None = None
     error_rate: float | None = None
+    slow_rate: float | None = None
     qps: float | None = None
     samples: float | None = None
 
     def to_variables(self) -> dict[str, object]:
         latency = _known({"p50": self.p50, "p95": self.p95, "p99": self.p99})
-        rest = _known({"errorRate": self.error_rate, "qps": self.qps, "samples": self.samples})
+        rest = _known(
+            {
+                "errorRate": self.error_rate,
+                "slowRate": self.slow_rate,
+                "qps": self.qps,
+                "samples": self.samples,
+            }
+        )
         return {"latency": latency, **rest}
 
 
 #: Every field with a value that no division trips over: what a new expression is tried on.
-_EXAMPLE: Final = Values(p50=12.5, p95=80.0, p99=150.0, error_rate=0.5, qps=20.0, samples=1200.0)
+_EXAMPLE: Final = Values(
+    p50=12.5, p95=80.0, p99=150.0, error_rate=0.5, slow_rate=0.5, qps=20.0, samples=1200.0
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +112,7 @@ def compiled(expression: str, engine: Engine, *, field: str = "successCondition"
     except Exception as error:
         raise ConditionError(
             f"{field} cannot be evaluated: {_line(error)}; use status.metrics.latency.p50, p95, p99, "
-            "status.metrics.errorRate, qps and samples, and the same under baseline"
+            "status.metrics.errorRate, slowRate, qps and samples, and the same under baseline"
         ) from error
     if not isinstance(value, bool):
         raise ConditionError(

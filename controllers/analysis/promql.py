@@ -62,7 +62,7 @@ class Queries:
     """The queries of one side. slow is "" for a model without an SLA.
 
     samples, errors, slow: requests in the window. qps: per second. p50, p95, p99: milliseconds. pods: how
-    many were scraped at least twice in the window.
+    many were scraped at least twice in the window. scrapes: how often the one was that was scraped most.
     """
 
     samples: str
@@ -73,6 +73,7 @@ class Queries:
     p95: str
     p99: str
     pods: str
+    scrapes: str
 
 
 def queries(side: Side, span: Span, *, sla_milliseconds: int = 0) -> Queries:
@@ -86,6 +87,7 @@ def queries(side: Side, span: Span, *, sla_milliseconds: int = 0) -> Queries:
         p95=quantile(side, span, 0.95),
         p99=quantile(side, span, 0.99),
         pods=pods(side, span),
+        scrapes=scrapes(side, span),
     )
 
 
@@ -127,6 +129,11 @@ def quantile(side: Side, span: Span, q: float) -> str:
 def pods(side: Side, span: Span) -> str:
     """Pods that Prometheus saw: of those it did not see, nobody knows how they do."""
     return f"count(count_over_time(model_load_success{{{side.matchers}}}{span.selector}) >= 2) or vector(0)"
+
+
+def scrapes(side: Side, span: Span) -> str:
+    """From it follows what `increase()` has stretched; asking is surer than a flag to keep true."""
+    return f"max(count_over_time(model_load_success{{{side.matchers}}}{span.selector}))"
 
 
 def bucket(milliseconds: int) -> str:

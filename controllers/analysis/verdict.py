@@ -24,6 +24,7 @@ RATES: Final[tuple[Rate, ...]] = ("errors", "slow")
 
 #: The largest count of a window that is believed; it keeps a run's evidence within what a status can hold.
 MAX_COUNT: Final = 1e12
+_METRICS: Final[Mapping[Rate, str]] = {"errors": "errorRate", "slow": "slowRate"}
 _WORDS: Final[Mapping[Rate, str]] = {"errors": "error rate", "slow": "share slower than the SLA"}
 
 
@@ -94,12 +95,17 @@ class Sample:
 
     baseline: None when stable is not expected to have any traffic (weight 100, or no ready pod): the run's
     earlier windows stand in, or the absolute limits. Anything else that is missing is missing data.
+    condition: whether the successCondition holds for it; None if it could not be evaluated. failed: whether
+    the failureCondition does. True and False if there is none. note: why counts are missing, if known.
     """
 
     model: str
     candidate: Counts
     baseline: Counts | None
     sla: bool = False
+    condition: bool | None = True
+    failed: bool | None = False
+    note: str = ""
 
     @property
     def rates(self) -> Sequence[Rate]:
@@ -108,30 +114,30 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """A metric of the user's own: the value of both sides and its limits. None: no single finite number."""
+    """A metric with limits: the value of both sides. None: no single finite number. model: "" for a query
+    of the user's own. note: why a value is missing, if known.
+    """
 
     name: str
+    model: str = ""
     value: float | None
     baseline: float | None = None
     min: float | None = None
     max: float | None = None
     max_ratio: float | None = None
     critical: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """All that one look at a window found.
 
-    condition: whether the successCondition holds; None if it could not be evaluated. failed: whether the
-    failureCondition does. Both are True/False if there is none. ready, scraped: pods of the candidate that
-    are ready, and of those that Prometheus saw in the window.
+    ready, scraped: pods of the candidate that are ready, and of those that Prometheus saw in the window.
     """
 
     samples: Sequence[Sample]
     closed: bool = True
-    condition: bool | None = True
-    failed: bool | None = False
     metrics: Sequence[Metric] = ()
     ready: int = 1
     scraped: int = 1
@@ -181,12 +187,15 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """ledger: with this window if it is closed and was usable, else as it was."""
+    """ledger: with this window if it is closed and was usable, else as it was. metric: what decided, in one
+    word, or "".
+    """
 
     outcome: Outcome
     why: Why
     message: str
     ledger: Ledger
+    metric: str = ""
 
 
 def judge(look: Look, ledger: Ledger, limits: Limits | None = None) -> Judgement:
@@ -196,13 +205,14 @@ def judge(look: Look, ledger: Ledger, limits: Limits | None = None) -> Judgement
     ledger = ledger.expect(f"{sample.model}/{rate}" for sample in look.samples for rate in sample.rates)
     seen = ledger.add(windows)
     kept = seen if look.closed else ledger
-    outcome, why, message = _failure(look, seen, limits) or _doubt(look, ledger, limits, missing)
+    opinion = _failure(look, seen, limits) or _doubt(look, ledger, limits, missing)
+    outcome, why, message, metric = opinion
     if outcome is Outcome.Pass and not look.closed:
         outcome, why, message = Outcome.Undecided, Why.Open, "the window is still open"
-    return Judgement(outcome=outcome, why=why, message=message, ledger=kept)
+    return Judgement(outcome=outcome, why=why, message=message, ledger=kept, metric=metric)
 
 
-_Opinion = tuple[Outcome, Why, str]
+_Opinion = tuple[Outcome, Why, str, str]
 
 
 def usable(value: float | None) -> bool:
@@ -226,7 +236,8 @@ def _windows(look: Look) -> tuple[Mapping[str, Window], str]:
             good = [value for value in values if value is not None and usable(value)]
             if len(good) < len(values):
                 side = "baseline" if usable(values[0]) and usable(values[1]) else "candidate"
-                missing = missing or f"no data for the {side}'s {_WORDS[rate]} of {sample.model}"
+                words = f"no data for the {side}'s {_WORDS[rate]} of {sample.model}"
+                missing = missing or words + (f": {sample.note}" if sample.note else "")
                 continue
             total, bad, other_total, other_bad = good
             # Two queries of one instant may differ by the rounding of an extrapolation.
@@ -242,90 +253,90 @@ def _windows(look: Look) -> tuple[Mapping[str, Window], str]:
 def _failure(look: Look, seen: Ledger, limits: Limits) -> _Opinion | None:
     if seen.log_e >= threshold(limits.alpha):
         process = seen.processes[seen.worst]
-        model, _, rate = seen.worst.rpartition("/")
-        words = _WORDS["errors" if rate == "errors" else "slow"]
+        model, _, name = seen.worst.rpartition("/")
+        rate: Rate = "errors" if name == "errors" else "slow"
         return (
             Outcome.Fail,
             Why.Worse,
-            f"{model}: {words} {process.candidate_bad} of {process.candidate} against "
+            f"{model}: {_WORDS[rate]} {process.candidate_bad} of {process.candidate} against "
             f"{process.baseline_bad} of {process.baseline} for the baseline",
+            _METRICS[rate],
         )
-    enough = bool(look.samples)
-    for sample in look.samples:
-        requests = sample.candidate.requests
-        if requests is None or not usable(requests) or requests < limits.samples:
-            enough = False
-            continue
+    enough = {sample.model for sample in look.samples if _enough(sample, limits)}
+    for sample in (sample for sample in look.samples if sample.model in enough):
+        requests = sample.candidate.requests or 1.0
         for rate in RATES:
             bad = sample.candidate.of(rate)
             critical = limits.critical_errors if rate == "errors" else limits.critical_slow
             if bad is not None and usable(bad) and bad / requests > critical:
-                return (
-                    Outcome.Fail,
-                    Why.CriticalLimit,
-                    f"{sample.model}: {_WORDS[rate]} {bad / requests:.1%} is above the critical "
-                    f"{critical:.1%}",
-                )
-    if enough and look.condition is False:
-        return Outcome.Fail, Why.ConditionFalse, "successCondition is false"
-    if enough and look.failed is True:
-        return Outcome.Fail, Why.ConditionFalse, "failureCondition is true"
+                words = f"{_WORDS[rate]} {bad / requests:.1%} is above the critical {critical:.1%}"
+                return Outcome.Fail, Why.CriticalLimit, f"{sample.model}: {words}", _METRICS[rate]
+        for words, said in (
+            ("successCondition is false", sample.condition is False),
+            ("failureCondition is true", sample.failed is True),
+        ):
+            if said:
+                return Outcome.Fail, Why.ConditionFalse, f"{sample.model}: {words}", "condition"
+    everybody = bool(look.samples) and len(enough) == len({sample.model for sample in look.samples})
     for metric in look.metrics:
         problem = _outside(metric)
-        if enough and metric.critical and problem:
-            return Outcome.Fail, Why.CriticalLimit, problem
+        known = metric.model in enough if metric.model else everybody
+        if known and metric.critical and problem:
+            return Outcome.Fail, Why.CriticalLimit, problem, metric.name
     return None
+
+
+def _enough(sample: Sample, limits: Limits) -> bool:
+    requests = sample.candidate.requests
+    return requests is not None and usable(requests) and requests >= max(1, limits.samples)
 
 
 def _doubt(look: Look, before: Ledger, limits: Limits, missing: str) -> _Opinion:
     """The first thing that keeps a window from passing; Pass if there is none."""
     if missing:
-        return Outcome.Undecided, Why.NoData, missing
+        return Outcome.Undecided, Why.NoData, missing, ""
     if look.scraped * 2 < look.ready or look.ready <= 0:
-        return (
-            Outcome.Undecided,
-            Why.NoData,
-            f"Prometheus saw {look.scraped} of {look.ready} ready pods of the candidate",
-        )
+        words = f"Prometheus saw {look.scraped} of {look.ready} ready pods of the candidate"
+        return Outcome.Undecided, Why.NoData, words, ""
     for sample in look.samples:
         found = _rates(sample, before, limits)
         if found is not None:
             return found
     for metric in look.metrics:
+        name = f"{metric.model}: {metric.name}" if metric.model else metric.name
+        note = f": {metric.note}" if metric.note else ""
         if metric.value is None or not math.isfinite(metric.value):
-            return Outcome.Undecided, Why.NoData, f"no data for the metric {metric.name}"
+            return Outcome.Undecided, Why.NoData, f"no data for the metric {name}{note}", metric.name
         if metric.max_ratio is not None and (metric.baseline is None or not math.isfinite(metric.baseline)):
-            return Outcome.Undecided, Why.NoData, f"no baseline data for the metric {metric.name}"
+            words = f"no baseline data for the metric {name}{note}"
+            return Outcome.Undecided, Why.NoData, words, metric.name
         problem = _outside(metric)
         if problem:
-            return Outcome.Undecided, Why.OutsideLimit, problem
-    if look.condition is None or look.failed is None:
-        return Outcome.Undecided, Why.ConditionUnknown, "a condition could not be evaluated"
-    return Outcome.Pass, Why.Good, "no worse than the baseline"
+            return Outcome.Undecided, Why.OutsideLimit, problem, metric.name
+    for sample in look.samples:
+        if sample.condition is None or sample.failed is None:
+            words = f"{sample.model}: a condition could not be evaluated"
+            return Outcome.Undecided, Why.ConditionUnknown, words, "condition"
+    return Outcome.Pass, Why.Good, "no worse than the baseline", ""
 
 
 def _rates(sample: Sample, before: Ledger, limits: Limits) -> _Opinion | None:
     requests = sample.candidate.requests or 0.0
     if requests <= 0:
-        return Outcome.Undecided, Why.NoTraffic, f"{sample.model}: the candidate got no request"
+        words = f"{sample.model}: the candidate got no request"
+        return Outcome.Undecided, Why.NoTraffic, words, ""
     if requests < limits.samples:
-        return (
-            Outcome.Undecided,
-            Why.TooFewSamples,
-            f"{sample.model}: {requests:.0f} requests of the candidate, {limits.samples} are needed",
-        )
+        words = f"{sample.model}: {requests:.0f} requests of the candidate, {limits.samples} are needed"
+        return Outcome.Undecided, Why.TooFewSamples, words, ""
     for rate in sample.rates:
         share = (sample.candidate.of(rate) or 0.0) / requests
         base, problem = _baseline(sample, rate, before, limits)
         if problem:
-            return Outcome.Undecided, Why.TooFewSamples, problem
+            return Outcome.Undecided, Why.TooFewSamples, problem, ""
         limit = limits.absolute if base is None else base + limits.margin
         if share > limit:
-            return (
-                Outcome.Undecided,
-                Why.AboveMargin,
-                f"{sample.model}: {_WORDS[rate]} {share:.1%}, at most {limit:.1%} passes",
-            )
+            words = f"{sample.model}: {_WORDS[rate]} {share:.1%}, at most {limit:.1%} passes"
+            return Outcome.Undecided, Why.AboveMargin, words, _METRICS[rate]
     return None
 
 
@@ -346,18 +357,16 @@ def _baseline(sample: Sample, rate: Rate, before: Ledger, limits: Limits) -> tup
 
 
 def _outside(metric: Metric) -> str:
-    value = metric.value
+    value, base = metric.value, metric.baseline
     if value is None or not math.isfinite(value):
         return ""
+    name = f"{metric.model}: {metric.name}" if metric.model else metric.name
     if metric.max is not None and value > metric.max:
-        return f"{metric.name} is {value:g}, at most {metric.max:g} is allowed"
+        return f"{name} is {value:g}, at most {metric.max:g} is allowed"
     if metric.min is not None and value < metric.min:
-        return f"{metric.name} is {value:g}, at least {metric.min:g} is needed"
-    base = metric.baseline
+        return f"{name} is {value:g}, at least {metric.min:g} is needed"
     if metric.max_ratio is None or base is None or not math.isfinite(base):
         return ""
     if value > metric.max_ratio * base:
-        return (
-            f"{metric.name} is {value:g}, at most {metric.max_ratio:g} times the baseline's {base:g} passes"
-        )
+        return f"{name} is {value:g}, at most {metric.max_ratio:g} times the baseline's {base:g} passes"
     return ""

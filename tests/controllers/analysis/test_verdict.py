@@ -49,6 +49,11 @@ def candidate(**changes: float | None) -> Sample:
     return replace(GOOD, candidate=replace(GOOD.candidate, **changes))
 
 
+def told(sample: Sample = GOOD, **changes: bool | None) -> Sample:
+    """With conditions that say this."""
+    return replace(sample, **changes)  # type: ignore[arg-type]
+
+
 def baseline(**changes: float | None) -> Sample:
     assert GOOD.baseline is not None
     return replace(GOOD, baseline=replace(GOOD.baseline, **changes))
@@ -59,12 +64,12 @@ def baseline(**changes: float | None) -> Sample:
     [
         (look(candidate(errors=30)), (Outcome.Fail, Why.Worse)),
         (look(candidate(slow=40)), (Outcome.Fail, Why.Worse)),
-        (look(condition=False), (Outcome.Fail, Why.ConditionFalse)),
-        (look(failed=True), (Outcome.Fail, Why.ConditionFalse)),
+        (look(told(condition=False)), (Outcome.Fail, Why.ConditionFalse)),
+        (look(told(failed=True)), (Outcome.Fail, Why.ConditionFalse)),
         (look(candidate(errors=2)), (Outcome.Undecided, Why.AboveMargin)),
         (look(candidate(slow=4)), (Outcome.Undecided, Why.AboveMargin)),
-        (look(condition=None), (Outcome.Undecided, Why.ConditionUnknown)),
-        (look(failed=None), (Outcome.Undecided, Why.ConditionUnknown)),
+        (look(told(condition=None)), (Outcome.Undecided, Why.ConditionUnknown)),
+        (look(told(failed=None)), (Outcome.Undecided, Why.ConditionUnknown)),
         (look(closed=False), (Outcome.Undecided, Why.Open)),
         (look(candidate(requests=0, errors=0, slow=0)), (Outcome.Undecided, Why.NoTraffic)),
         (look(candidate(requests=49, slow=0)), (Outcome.Undecided, Why.TooFewSamples)),
@@ -72,9 +77,8 @@ def baseline(**changes: float | None) -> Sample:
         (look(scraped=0), (Outcome.Undecided, Why.NoData)),
         (look(ready=0, scraped=0), (Outcome.Undecided, Why.NoData)),
         (Look(samples=[]), (Outcome.Undecided, Why.NoData)),
-        (Look(samples=[], condition=False, failed=True), (Outcome.Undecided, Why.NoData)),
         # too few samples to fail by a condition
-        (look(candidate(requests=49, slow=0), condition=False), (Outcome.Undecided, Why.TooFewSamples)),
+        (look(told(candidate(requests=49, slow=0), condition=False)), (Outcome.Undecided, Why.TooFewSamples)),
     ],
 )
 def test_the_rules(case: Look, expected: tuple[Outcome, Why]) -> None:
@@ -104,6 +108,28 @@ def test_one_broken_model_of_two_keeps_the_window_from_passing() -> None:
     other = replace(candidate(requests=None), model="other")
     assert found(Look(samples=[GOOD, other])) == (Outcome.Undecided, Why.NoData)
     assert found(Look(samples=[GOOD, replace(GOOD, model="other")]))[0] is Outcome.Pass
+
+
+def test_a_model_with_enough_requests_fails_though_another_has_none() -> None:
+    idle = replace(candidate(requests=0, errors=0, slow=0), model="idle")
+    failed = judge(Look(samples=[idle, told(condition=False)]), Ledger())
+    assert (failed.outcome, failed.message, failed.metric) == (
+        Outcome.Fail,
+        "m: successCondition is false",
+        "condition",
+    )
+    slow = Metric(name="latencyP95", model="m", value=300, max=200, critical=True)
+    assert found(Look(samples=[idle, GOOD], metrics=[slow])) == (Outcome.Fail, Why.CriticalLimit)
+    own = replace(slow, model="")  # of no model: all must have been asked enough
+    assert found(Look(samples=[idle, GOOD], metrics=[own])) == (Outcome.Undecided, Why.NoTraffic)
+
+
+def test_a_note_says_why_a_value_is_missing() -> None:
+    sample = replace(candidate(requests=None), note="3 scrapes, 4 are needed")
+    assert judge(look(sample), Ledger()).message.endswith(": 3 scrapes, 4 are needed")
+    metric = Metric(name="own", value=None, note="2 series instead of one")
+    judgement = judge(look(metrics=[metric]), Ledger())
+    assert judgement.message == "no data for the metric own: 2 series instead of one"
 
 
 def test_without_an_sla_slow_requests_are_not_asked_for() -> None:
@@ -176,13 +202,13 @@ looks = st.builds(
             candidate=counts,
             baseline=st.one_of(st.none(), counts),
             sla=st.booleans(),
+            condition=st.sampled_from([True, False, None]),
+            failed=st.sampled_from([True, False, None]),
         ),
         max_size=2,
         unique_by=lambda sample: sample.model,
     ),
     closed=st.booleans(),
-    condition=st.sampled_from([True, False, None]),
-    failed=st.sampled_from([True, False, None]),
     ready=st.integers(0, 3),
     scraped=st.integers(0, 3),
 )
@@ -209,8 +235,7 @@ def test_whatever_comes_only_complete_and_closed_windows_pass(look: Look) -> Non
     assert judgement.message
     if judgement.outcome is Outcome.Pass:
         assert _complete(look, judgement)
-        assert look.condition is True
-        assert look.failed is False
+        assert all(sample.condition is True and sample.failed is False for sample in look.samples)
     assert Ledger.from_wire(judgement.ledger.to_wire()) == judgement.ledger
 
 
