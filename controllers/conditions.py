@@ -23,6 +23,7 @@ class Type(StrEnum):
     DeletionBlocked = "DeletionBlocked"
     Drifted = "Drifted"
     NameConflict = "NameConflict"
+    AnalysisAvailable = "AnalysisAvailable"
     Reconciling = "Reconciling"
     Stalled = "Stalled"
 

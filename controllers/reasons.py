@@ -67,6 +67,10 @@ class Reason(StrEnum):
     NotServing = "NotServing"
     ScaledToZero = "ScaledToZero"
     ArtifactOnly = "ArtifactOnly"
+    # a canary's analysis
+    Analysing = "Analysing"
+    PrometheusAnswers = "PrometheusAnswers"
+    PrometheusUnavailable = "PrometheusUnavailable"
     # ownership
     NameConflict = "NameConflict"
     Drifted = "Drifted"

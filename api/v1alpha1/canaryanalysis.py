@@ -213,6 +213,8 @@ class CanaryAnalysisStatus(BaseModel):
     """When it looks again. Absent once there is a verdict, unless it waits for Prometheus to come back."""
     last_look_time: str | None = Field(default=None, alias="lastLookTime")
     """When Prometheus last answered every query of a look."""
+    failing_since_time: str | None = Field(default=None, alias="failingSinceTime")
+    """When Prometheus first did not answer a look since the last one that it answered."""
     look_errors: int | None = Field(default=None, alias="lookErrors")
     """Looks in a row that Prometheus did not answer."""
     counts: AnalysisCounts | None = None
