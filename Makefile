@@ -57,6 +57,10 @@ undeploy: venv ## remove the operator and its CRDs
 demo: venv ## everything, end to end: cluster, images, operator, a real OCR model, a rolling update
 	@$(PY) -m hack.demo
 
+.PHONY: plugin
+plugin: venv ## build the kubectl plugin: .local/kubectl-paddle, one file for any PATH
+	@$(PY) -m hack.plugin
+
 .PHONY: generate
 generate: venv ## CRD YAML -> pydantic types, CRD reference, RBAC
 	@$(PY) -m hack.generate

@@ -1,0 +1,1 @@
+"""`kubectl paddle`: looks at canaries and commands them. Pure Python in one file; needs kubectl beside it."""
