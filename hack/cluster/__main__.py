@@ -16,7 +16,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("binaries", help="build the programs into the cache folder")
     build.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(binaries.PROGRAMS)}; default: all"
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(binaries.NAMES)}; default: all"
     )
     commands.add_parser("up", help="bring the cluster up, or verify and repair it")
     commands.add_parser("down", help="take the cluster down and leave nothing but the cache")

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.cluster import paths
+from hack.cluster import paths, wheels
 from hack.cluster.console import ClusterError, Console
 
 MODULES = Path(__file__).parent / "go"
@@ -34,7 +34,9 @@ PROGRESS_EVERY = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """One program: the folder under ``go/`` that pins it, and its Go package and module there."""
+    """One program: the folder under ``go/`` (or an absolute one) that pins it, its Go package and module
+    there.
+    """
 
     name: str
     folder: str
@@ -107,13 +109,17 @@ PROGRAMS: Mapping[str, Program] = {
     )
 }
 
+NAMES = (*PROGRAMS, wheels.ENVOY)
+
 
 def missing(names: Sequence[str] = ()) -> list[str]:
     """The named programs (all, when none is named) that are absent from the cache or out of date."""
-    unknown = [name for name in names if name not in PROGRAMS]
+    unknown = [name for name in names if name not in NAMES]
     if unknown:
-        raise ClusterError(f"unknown program {unknown[0]!r}: use one of {', '.join(PROGRAMS)}")
-    return [name for name in PROGRAMS if (not names or name in names) and not _is_current(PROGRAMS[name])]
+        raise ClusterError(f"unknown program {unknown[0]!r}: use one of {', '.join(NAMES)}")
+    late = [name for name in PROGRAMS if (not names or name in names) and not _is_current(PROGRAMS[name])]
+    envoy = (not names or wheels.ENVOY in names) and not wheels.envoy_is_current()
+    return [*late, wheels.ENVOY] if envoy else late
 
 
 def ensure(names: Sequence[str] = (), *, console: Console) -> None:
@@ -124,9 +130,21 @@ def ensure(names: Sequence[str] = (), *, console: Console) -> None:
         wanted = missing(names)  # again: another process may have built them while this one waited
         if not wanted:
             return
-        go = _go(console)
+        if wheels.ENVOY in wanted:
+            wheels.ensure_envoy(console)
+            wanted = [name for name in wanted if name != wheels.ENVOY]
+        go = _go(console) if wanted else Path()
         for group in _groups(wanted):
             _build(go, [PROGRAMS[name] for name in group], console)
+
+
+def provide(program: Program, *, console: Console) -> Path:
+    """Build one program that need not be among PROGRAMS, unless it is current; returns where it is."""
+    if not _is_current(program):
+        with _lock(console):
+            if not _is_current(program):
+                _build(_go(console), [program], console)
+    return paths.BIN / program.name
 
 
 def _is_current(program: Program) -> bool:
