@@ -30,15 +30,14 @@ if TYPE_CHECKING:
 _WATCH_EVERY = 0.25
 _WORKER_GRACE = 5.0
 _CALLS_GRACE = 1.0
-_KEEP = 5.0  # seconds of the grace period that are left for the end itself
 
 
 class Service:
     """All of one front process. `run` returns after `stop` was set and everything has ended.
 
-    Draining: not ready at once, while new requests are still served with `Connection: close` (gRPC: GOAWAY),
-    because proxies learn late; it ends when no request came for `drain_quiet` seconds and none is in work, or
-    5 s before the grace is over.
+    Draining: not ready at once, while new requests are still served with `Connection: close`, because
+    proxies learn late; it ends when no request came for `drain_quiet` seconds and none is in work, or 5 s
+    before the grace is over. gRPC connections end of themselves within that time.
     """
 
     def __init__(
@@ -119,10 +118,8 @@ class Service:
     async def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
         self.registry.draining = True
         started = loop.time()
-        limit = max(0.0, self._limits.grace - _KEEP)
+        limit = self._limits.drain_limit
         self._log.info("draining", inflight=self._http.inflight, at_most_seconds=limit)
-        if self._grpc is not None:
-            await self._grpc.drain()
         while (now := loop.time()) - started < limit:
             quiet = now - max(started, self._http.last_request)
             if self._http.inflight == 0 and quiet >= self._limits.drain_quiet:

@@ -11,6 +11,8 @@ from artifacts._place import folder, read_placed
 from runtime.restarts import RestartOptions
 from runtime.signature import Wire
 
+_KEEP = 5.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -31,6 +33,11 @@ class Limits:
     grace: float = 30.0
     drain_quiet: float = 3.0
     restarts: RestartOptions = field(default_factory=RestartOptions)
+
+    @property
+    def drain_limit(self) -> float:
+        """How long draining may take; what is left of the grace is for the end itself."""
+        return max(0.0, self.grace - _KEEP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

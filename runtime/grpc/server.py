@@ -1,8 +1,7 @@
-"""The gRPC port: one server of grpc.aio, and its successor while the process drains."""
+"""The gRPC port: a server of grpc.aio on the front's own loop."""
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Sequence
 
@@ -21,8 +20,6 @@ from runtime.spec import Limits
 # What a message may have around its tensors.
 _ROOM = 64 * 1024
 _MOST_METADATA = 16 * 1024
-# Seconds that a connection lives which comes while the process drains.
-_LAST_LIFE = 1.0
 # Calls in work for each request that may wait: a bound on memory, far above what queues allow.
 _CALLS_PER_WAITING = 4
 
@@ -30,9 +27,9 @@ _CALLS_PER_WAITING = 4
 class GrpcServer:
     """Serves on the address of `reserved`, a bound socket that does not listen and is kept open beside.
 
-    Draining: a second server takes over the address, the first one tells its clients to leave (GOAWAY) and
-    ends what they have begun. Nobody is refused, because clients and proxies learn late; connections that
-    still come live one second. grpc.aio has no way to send GOAWAY and to go on accepting.
+    Stopping cancels calls that reach the server in that moment, so it must be quiet by then. The core can
+    send GOAWAY to a connection only when that is too old, so connections are given a life that ends within
+    the time for draining: whoever is connected is told to leave, and comes back elsewhere.
     """
 
     def __init__(self, http: Http, registry: Registry, limits: Limits, reserved: socket.socket) -> None:
@@ -42,34 +39,11 @@ class GrpcServer:
         self._registry = registry
         self._limits = limits
         self._server: grpc.aio.Server | None = None
-        self._leaving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Raises OSError when the address is taken."""
-        self._server = await self._serve(self._limits.connection_life)
-
-    async def drain(self) -> None:
-        """From now on connections are short; those that are there end when their calls have ended."""
-        first, self._server = self._server, await self._serve(_LAST_LIFE)
-        if first is not None:
-            self._leaving = asyncio.create_task(first.stop(self._limits.grace))
-
-    async def stop(self, grace: float) -> None:
-        """Ends calls that are in work after `grace` seconds."""
-        if self._server is not None:
-            await self._server.stop(grace)
-        if self._leaving is not None:
-            _, late = await asyncio.wait([self._leaving], timeout=grace)
-            for task in late:
-                task.cancel()
-
-    async def _serve(self, life: float) -> grpc.aio.Server:
-        server = grpc.aio.server(
-            options=options(self._limits, life),
-            maximum_concurrent_rpcs=_CALLS_PER_WAITING
-            * self._limits.queue
-            * max(1, len(self._registry.models)),
-        )
+        most = _CALLS_PER_WAITING * self._limits.queue * max(1, len(self._registry.models))
+        server = grpc.aio.server(options=options(self._limits), maximum_concurrent_rpcs=most)
         open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
             open_inference.OpenInference(self._calls, self._registry), server
         )
@@ -84,17 +58,27 @@ class GrpcServer:
         except RuntimeError as error:
             raise OSError(f"address {self.address!r} cannot be used: {error}") from None
         await server.start()
-        return server
+        self._server = server
+
+    async def stop(self, grace: float) -> None:
+        """Nothing new from now on; calls in work have `grace` seconds."""
+        if self._server is not None:
+            await self._server.stop(grace)
 
 
-def options(limits: Limits, life: float) -> Sequence[tuple[str, int]]:
+def life(limits: Limits) -> float:
+    """Seconds until a connection is told to leave: twice within what draining may take."""
+    return min(limits.connection_life, max(1.0, (limits.drain_limit - limits.drain_quiet) / 2))
+
+
+def options(limits: Limits) -> Sequence[tuple[str, int]]:
     """gRPC's channel arguments; it varies the age of connections itself, by 10 %."""
     return (
         ("grpc.so_reuseport", 1),
         ("grpc.max_receive_message_length", limits.body + _ROOM),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", _MOST_METADATA),
-        ("grpc.max_connection_age_ms", int(life * 1000)),
+        ("grpc.max_connection_age_ms", int(life(limits) * 1000)),
         ("grpc.max_connection_age_grace_ms", int(limits.request * 1000) + 1000),
         ("grpc.max_connection_idle_ms", int(limits.idle * 1000)),
         ("grpc.server_handshake_timeout_ms", int(limits.header * 1000)),
