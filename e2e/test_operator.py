@@ -24,6 +24,16 @@ def ready(kube: Kube) -> bool:
     return bool(found) and status.get("readyReplicas") == 2 and status.get("updatedReplicas") == 2
 
 
+def deploy(kube: Kube, *options: str) -> None:
+    """`make deploy`, and no replica of before is left: one that is told to stop leads until it has."""
+    hack(kube, "hack.deploy", "up", *options)
+    until(
+        lambda: len(operator_pods(kube)) == 2 and ready(kube),
+        within=90,
+        what=lambda: f"replicas of the operator: {operator_pods(kube)}",
+    )
+
+
 def serving_pods(ns: Namespace) -> set[object]:
     return {metadata_of(pod)["uid"] for pod in ns.pods("serving.paddlepaddle.org/role=server")}
 
@@ -60,7 +70,7 @@ def test_an_upgrade_restarts_no_serving_pod(operator: Kube, ns: Namespace, linea
     ns.phase("linear", "Ready", within=90)
     before = serving_pods(ns)
     try:
-        hack(operator, "hack.deploy", "up", "--runtime-image", "localhost/paddle-runtime:another-default")
+        deploy(operator, "--runtime-image", "localhost/paddle-runtime:another-default")
         operator.run("-n", ns.name, "label", "paddlemodel", "linear", "touched=yes")
         ns.apply(ns.model("linear", linear["v1.0.0"], serving={"replicas": 2}))
         ns.phase("linear", "Ready", within=90, generation=2)
@@ -69,7 +79,7 @@ def test_an_upgrade_restarts_no_serving_pod(operator: Kube, ns: Namespace, linea
         assert len(after) == 2
         assert len(operator.list("deployments", ns.name)) == 1
     finally:
-        hack(operator, "hack.deploy", "up")
+        deploy(operator)
 
 
 def test_some_namespaces_only_with_roles_only(
@@ -78,7 +88,7 @@ def test_some_namespaces_only_with_roles_only(
     other = f"{ns.name}-x"
     operator.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}})
     try:
-        hack(operator, "hack.deploy", "up", "--watch-namespaces", ns.name)
+        deploy(operator, "--watch-namespaces", ns.name)
         assert operator.attempt("get", "clusterrolebinding", "paddle-operator").returncode != 0
         outside = ns.model("linear", linear["v1.0.0"])
         outside["metadata"] = {"name": "linear", "namespace": other}
@@ -89,7 +99,7 @@ def test_some_namespaces_only_with_roles_only(
         assert status_of(untouched) == {}
     finally:
         operator.attempt("-n", other, "delete", "paddlemodel", "linear", "--wait=false")
-        hack(operator, "hack.deploy", "up")
+        deploy(operator)
         operator.attempt("delete", "namespace", other, "--wait=false")
 
 

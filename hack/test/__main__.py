@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 # Two processes: the node's tests mostly wait, all others mostly compute (conftest.py says who runs what).
 WHOLE = (
-    *("-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"),
+    *("-n", "2"),
     "--cov",
     "--cov-config=pyproject.toml",
     "--cov-report=term:skip-covered",

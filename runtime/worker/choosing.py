@@ -18,7 +18,7 @@ _LEAST_RUNS = 3
 _MOST_RUNS = 15
 _CHEAP = 0.01  # seconds for all runs of a trial
 # One thread is tried only for models that run in less than this; others are better off with all they get.
-_TINY = 0.005
+TINY = 0.005
 # What is measured differs from run to run; a change has to be worth it.
 _CLEARLY = 0.9
 # The engine tried later (oneDNN) wins what is nearly a tie: its lead grows with larger inputs and batches.
@@ -126,7 +126,7 @@ class Chooser:
 
     def fewer_threads(self, best: Trial) -> Trial:
         """The same engine with one thread where that is clearly quicker, else what it was."""
-        if best.threads <= 1 or not 0 < best.median < _TINY or self._clock() > self._until:
+        if best.threads <= 1 or not 0 < best.median < TINY or self._clock() > self._until:
             return best
         try:
             trial = self._try(best.backend.engine, 1)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.frames import TIMES, Op
+from runtime.worker.choosing import TINY
 from tests.runtime.conftest import WorkerClient, wait_for
 
 Start = Callable[..., WorkerClient]
@@ -154,7 +155,9 @@ def test_threads_are_measured_unless_given(nets: Mapping[str, Path], client: Wor
     assert op is Op.READY, ready
     measured = ready["candidates"]
     assert isinstance(measured, dict)
-    assert set(measured) == {"native/1", "native/2"}
+    # One thread is only tried for what is tiny, and nothing is tiny on a machine that is busy enough.
+    tiny = measured["native/2"] < TINY
+    assert set(measured) == ({"native/1", "native/2"} if tiny else {"native/2"})
     assert ready["threads"] in (1, 2)
     op, ready = client.load(nets["lenet"], engine="native", threads=2)
     assert (ready["threads"], set(ready["candidates"])) == (2, {"native/2"})  # type: ignore[call-overload]

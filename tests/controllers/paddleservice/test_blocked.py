@@ -193,7 +193,7 @@ async def test_what_is_not_ours_is_left_alone(harness: Harness, kind: str) -> No
     harness.client.writes.clear()
     result = await harness.once()
     assert harness.client.writes == []
-    assert result.requeue_after == 30.0
+    assert result.requeue_after == 10.0
     await harness.live.delete(before.kind, before.key)
     await harness.settle()
     status = await harness.status()
@@ -231,7 +231,7 @@ async def test_a_taken_name_of_a_revision_is_told_once(harness: Harness, kind: c
     assert harness.told.reasons().count("NameConflict") >= 1
     told, version = list(harness.told.events), (await harness.service()).resource_version
     for _ in range(3):
-        assert (await harness.once()).requeue_after == 30.0
+        assert (await harness.once()).requeue_after == 10.0
     assert harness.told.events == told
     assert (await harness.service()).resource_version == version
     # Another revision has another name.

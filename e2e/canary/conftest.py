@@ -1,0 +1,99 @@
+"""Trials for the scenarios, and the report of those that ran."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from e2e.canary import report
+from e2e.canary.picture import Run
+from e2e.canary.trial import Trial
+from e2e.fixtures import ROOT, Namespace, Store
+from e2e.kube import Kube
+
+_outcome = pytest.StashKey[str]()
+_written = pytest.StashKey[list[report.Result]]()
+
+
+@pytest.fixture(scope="session")
+def prometheus(operator: Kube) -> Kube:
+    """The add-on Prometheus that the operator asks."""
+    operator.run("apply", "-k", str(ROOT / "config/local/prometheus"))
+    operator.run(
+        *("-n", "paddle-monitoring", "rollout", "status", "deployment/prometheus", "--timeout=90s"),
+        timeout=100,
+    )
+    return operator
+
+
+@pytest.fixture(scope="session")
+def versions(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Five versions of one tiny model in the store: the key of each folder."""
+    from tests.support import models
+
+    folder = tmp_path_factory.mktemp("canary")
+    models.write_paddle(folder, weight=2.0, bias=1.0)
+    keys = {f"v1.{minor}.0": f"canary/v1.{minor}.0/" for minor in range(5)}
+    for key in keys.values():
+        store.put_folder(key, folder)
+    return keys
+
+
+@pytest.fixture
+def trial(
+    prometheus: Kube, ns: Namespace, versions: dict[str, str], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Trial]]:
+    """Makes trials; each is written to the report at the end, whatever became of it."""
+    made: list[tuple[Trial, float]] = []
+
+    def make(title: str, **options: Any) -> Trial:
+        one = Trial(prometheus, ns, versions, title, **options)
+        made.append((one, time.monotonic()))
+        return one
+
+    yield make
+    for number, (one, began) in enumerate(made):
+        name = request.node.name.removeprefix("test_") + (f"-{number}" if number else "")
+        _close(one, name, time.monotonic() - began, request)
+
+
+def _close(one: Trial, name: str, seconds: float, request: pytest.FixtureRequest) -> None:
+    problem = request.node.stash.get(_outcome, "")
+    try:
+        if problem:
+            one.finish()
+    except AssertionError as error:
+        problem = f"{problem}; {error}"
+    finally:
+        one.close()
+    moments = one.moments
+    found = report.numbers(one.replies, moments) | one.notes
+    result = report.Result(name=name, title=one.title, problem=problem, seconds=seconds, numbers=found)
+    run = Run(title=one.title, moments=moments, replies=one.replies, versions=one.versions)
+    report.write(result, run)
+    request.config.stash.setdefault(_written, []).append(result)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """The reason of a failure, for the report."""
+    made: pytest.TestReport = yield  # type: ignore[misc]
+    if made.when == "call" and made.failed:
+        text = made.longreprtext.strip().splitlines()
+        crash = getattr(made.longrepr, "reprcrash", None)
+        item.stash[_outcome] = " ".join(str(crash.message if crash else text[-1]).split())[:400]
+    return made  # type: ignore[return-value]
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    written = config.stash.get(_written, [])
+    if not written:
+        return
+    (report.FOLDER / "index.html").write_text(report.page(report.results()))
+    terminalreporter.section("canary scenarios")
+    for line in report.lines(written):
+        terminalreporter.write_line(line)
+    terminalreporter.write_line(f"report: {report.FOLDER / 'index.html'}")
