@@ -14,6 +14,8 @@ import controller_runtime as ctrl
 from artifacts import EndpointPolicy
 
 from . import caches
+from .analysis.server import Server, parse_all
+from .canaryanalysis.setup import setup as setup_canaryanalysis
 from .kinds import FIELD_MANAGER
 from .options import Options
 from .paddlemodel.reconciler import setup as setup_paddlemodel
@@ -66,6 +68,19 @@ def parser() -> argparse.ArgumentParser:
         metavar="HOST[:PORT]|CIDR,...",
         help="endpoints that models may name although they are loopback, link-local or metadata addresses",
     )
+    flags.add_argument(
+        "--prometheus",
+        action="append",
+        default=[],
+        metavar="[NAME=]URL[,tokenFile=PATH][,caFile=PATH]",
+        help="a Prometheus server that canaries may be judged by; again for others. Without NAME: default",
+    )
+    flags.add_argument(
+        "--allow-custom-promql",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="let canaries be judged by queries of users, which may read whatever that server holds",
+    )
     flags.add_argument("--resolve-timeout", type=_seconds, default=8.0, metavar="SECONDS")
     flags.add_argument("--drift-interval", type=_seconds, default=600.0, metavar="SECONDS")
     flags.add_argument("--graceful-timeout", type=_seconds, default=30.0, metavar="SECONDS")
@@ -86,6 +101,8 @@ def options(arguments: argparse.Namespace) -> Options:
         resolve_timeout=arguments.resolve_timeout,
         drift_interval=arguments.drift_interval,
         workers=arguments.workers,
+        prometheus=_servers(arguments.prometheus),
+        allow_custom_promql=arguments.allow_custom_promql,
     )
 
 
@@ -99,6 +116,7 @@ def setup(manager: ctrl.Manager, chosen: Options) -> None:
     caches.configure(manager)
     setup_paddlemodel(manager, chosen)
     setup_paddleservice(manager, chosen)
+    setup_canaryanalysis(manager, chosen)
 
 
 async def run(arguments: argparse.Namespace) -> int:
@@ -135,6 +153,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _servers(flags: Sequence[str]) -> tuple[Server, ...]:
+    try:
+        return parse_all(flags)
+    except ValueError as problem:
+        parser().error(f"--prometheus: {problem}")
 
 
 def _positive(text: str) -> int:

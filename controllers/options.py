@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from artifacts import EndpointPolicy
 
+from .analysis.server import Server
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -21,5 +23,9 @@ class Options:
     #: How often the store is asked whether the content behind the same address has changed.
     drift_interval: float = 600.0
     workers: int = 4
+    #: The Prometheus servers that canaries may be judged by.
+    prometheus: tuple[Server, ...] = ()
+    #: Whether canaries may be judged by queries that users write.
+    allow_custom_promql: bool = False
     #: The admin port of a serving pod.
     probe_port: int = 8081

@@ -2,11 +2,16 @@
 
 import controller_runtime as ctrl
 
+from .canaryanalysis.reconciler import CanaryAnalysisReconciler
 from .paddlemodel.reconciler import PaddleModelReconciler
 from .paddleservice.reconciler import PaddleServiceReconciler
 
 
 def all_rules() -> tuple[ctrl.Rule, ...]:
     """The rules of all reconcilers, duplicates removed, in the order of their declaration."""
-    declared = (*PaddleModelReconciler.rules, *PaddleServiceReconciler.rules)
+    declared = (
+        *PaddleModelReconciler.rules,
+        *PaddleServiceReconciler.rules,
+        *CanaryAnalysisReconciler.rules,
+    )
     return tuple(dict.fromkeys(declared))

@@ -42,9 +42,9 @@ class Progress:
     """Times are seconds since the epoch; 0 means none.
 
     verdict, reason, message: as they stand. superseded: the verdict that is none. start, looks: of the open
-    window. next_look: when to ask again; 0 for never. last_look: the last one that was answered. failing, errors:
-    since when, and how often in a row, Prometheus has not answered. available: whether it does; None before the
-    first time. trouble: why not. models, metrics: what the last answered look found.
+    window. next_look: when to ask again; 0 for never. last_look: the last one that was answered. failing,
+    errors: since when, and how often in a row, Prometheus has not answered. available: whether it does; None
+    before the first time. trouble: why not. models, metrics: what the last answered look found.
     """
 
     verdict: Verdict = Verdict.Running

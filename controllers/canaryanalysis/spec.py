@@ -18,8 +18,8 @@ COPIED = ("interval", "requiredPasses", "prometheus", "successCondition", "failu
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """sla: milliseconds, the same in both revisions; 0 if slow requests are not counted. new: the baseline does
-    not serve it.
+    """sla: milliseconds, the same in both revisions; 0 if slow requests are not counted. new: the baseline
+    does not serve it.
     """
 
     name: str

@@ -42,7 +42,7 @@ def verdict(obj: ctrl.Object) -> Verdict:
 
 
 def found(obj: ctrl.Object) -> Found:
-    """The fact for the step machine. The caller has checked that the object is controlled by its service's UID.
+    """The fact for the step machine. The caller has checked that its service's UID controls the object.
 
     ValueError if the evidence cannot be read.
     """
@@ -58,7 +58,7 @@ def found(obj: ctrl.Object) -> Found:
 
 
 def answers(obj: ctrl.Object | None) -> bool:
-    """Whether Prometheus answers this analysis: the step machine's `metrics`. True if nobody has asked yet."""
+    """Whether Prometheus answers it: the step machine's `metrics`. True if nobody has asked yet."""
     return obj is None or find(obj.status, Type.AnalysisAvailable).get("status") != "False"
 
 
