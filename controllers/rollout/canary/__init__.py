@@ -1,9 +1,23 @@
 """The canary's step machine: from the spec's steps and what is observed to weights and sizes. Pure."""
 
-from .effects import Effect, Ensure, Promote, Scale, SetWeight, StartAnalysis
-from .facts import Command, Facts, Found, Plan, Pods, Report, Route, Step, Verb, command
+from .effects import Effect, Ensure, Promote, Remove, Scale, Select, SetWeight, Stamp, StartAnalysis
+from .facts import (
+    Command,
+    Endpoints,
+    Facts,
+    Found,
+    Means,
+    Plan,
+    Pods,
+    Report,
+    Route,
+    Step,
+    Verb,
+    command,
+    counts,
+)
 from .machine import Decision, Transition, decide, markdown
-from .state import Canary, Ending, Finished, Pause, Phase, Traffic, analysis_name
+from .state import Canary, Ending, Finished, Path, Pause, Phase, Traffic, Way, analysis_name
 from .wire import from_wire, to_wire
 
 __all__ = [
@@ -12,26 +26,34 @@ __all__ = [
     "Decision",
     "Effect",
     "Ending",
+    "Endpoints",
     "Ensure",
     "Facts",
     "Finished",
     "Found",
+    "Means",
+    "Path",
     "Pause",
     "Phase",
     "Plan",
     "Pods",
     "Promote",
+    "Remove",
     "Report",
     "Route",
     "Scale",
+    "Select",
     "SetWeight",
+    "Stamp",
     "StartAnalysis",
     "Step",
     "Traffic",
     "Transition",
     "Verb",
+    "Way",
     "analysis_name",
     "command",
+    "counts",
     "decide",
     "from_wire",
     "markdown",

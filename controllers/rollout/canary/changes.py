@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ...analysis.verdict import Ledger
 from .facts import View
-from .state import BLAMELESS, KEPT, Canary, Ending, Finished, Pause, Phase
+from .state import BLAMELESS, KEPT, Canary, Ending, Finished, Pause, Phase, Way
 
 
 def enter(view: View, phase: Phase, *, deadline: float = 0.0) -> Canary:
@@ -85,6 +85,7 @@ def finish(view: View, *, stable: str, retiring: str, ending: Ending, reason: st
         started=state.started,
         finished=now,
     )
+    routeless = view.plan.means == "Switched" and state.path.way in (Way.Direct, Way.Closing)
     rejected = tuple(name for name in state.rejected if name != state.candidate)
     if ending not in BLAMELESS:
         rejected = (*rejected, state.candidate)[-KEPT:]
@@ -97,7 +98,7 @@ def finish(view: View, *, stable: str, retiring: str, ending: Ending, reason: st
         reason=reason,
         rejected=rejected,
         history=(*state.history, entry)[-KEPT:],
-        traffic=state.traffic.ask(((stable, 100),), now),
+        traffic=state.traffic if routeless else state.traffic.ask(((stable, 100),), now),
         ledger=Ledger(),
     )
 

@@ -2,15 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Literal
 
 from ...analysis.tally import Verdict
 from ...analysis.verdict import Ledger
-from .state import Canary
+from .state import Canary, Path, Way
 
 Policy = Literal["Hold", "Rollback"]
+
+#: How a provider gets requests. Standing: its route is always in their way. Switched: the Service must be
+#: turned to routers first. Pods: there is no proxy, the number of pods is the weight.
+Means = Literal["Standing", "Switched", "Pods"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,8 @@ class Step:
 class Plan:
     """How a run goes. Seconds throughout.
 
-    settle: after a verified weight, before its first window. prepare: for pods to become ready, at each step.
+    settle: after a verified weight, before its first window; and after the endpoints of the Service have
+    changed, before anybody relies on it. prepare: for pods to become ready, at each step.
     shift: for a weight to be verified. unready: without any ready pod before a candidate with traffic is sent
     back. drain: between the last request and the end of the pods. stable_for: at 100 % with the old revision
     at full size. decide: how long an undecided run is held if on_deadline is Rollback.
@@ -33,6 +38,7 @@ class Plan:
 
     steps: Sequence[Step] = (Step(5),)
     replicas: int = 1
+    means: Means = "Standing"
     settle: float = 15.0
     prepare: float = 600.0
     shift: float = 300.0
@@ -56,17 +62,42 @@ class Plan:
         """Replicas that carry `weight` percent."""
         return max(1, math.ceil(self.replicas * weight / 100))
 
+    @property
+    def patience(self) -> float:
+        """Seconds for a weight to be verified; where pods are the weight, they have to start first."""
+        return self.prepare if self.means == "Pods" else self.shift
+
+
+def counts(replicas: int, weight: int) -> tuple[int, int]:
+    """(stable, candidate) pods that stand for `weight` percent where pods are the weight.
+
+    Never fewer than `replicas` together; at 1..99 % each side has a pod (of one replica: one each).
+    """
+    if not weight:
+        return replicas, 0
+    return replicas - replicas * weight // 100, max(1, math.ceil(replicas * weight / 100))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pods:
     """A revision's pods. spec: asked for. ready: with endpoints. unready_for: seconds since one was ready.
     broken: why they cannot come back by themselves (a crash loop, a model that does not load), or "".
+    change: the highest change of weights that is stamped on the Deployment.
     """
 
     spec: int = 0
     ready: int = 0
     unready_for: float = 0.0
     broken: str = ""
+    change: int = 0
+
+
+class Endpoints(StrEnum):
+    """Where the Service of the name leads, by its selector and all of its EndpointSlices."""
+
+    Pods = "Pods"
+    Routers = "Routers"
+    Mixed = "Mixed"
 
 
 class Route(StrEnum):
@@ -134,6 +165,7 @@ def command(text: str) -> Command | None:
 class Facts:
     """wanted: the revision that the spec is. checked: every candidate pod answered on the readiness path.
     metrics: Prometheus answers. hold: why a verification hook does not let the step go on, or "".
+    removed: the route of this change was removed.
     """
 
     now: float
@@ -145,6 +177,8 @@ class Facts:
     checked: bool = True
     metrics: bool = True
     hold: str = ""
+    endpoints: Endpoints = Endpoints.Pods
+    removed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +227,26 @@ class View:
     def need(self) -> int:
         """Ready pods that the candidate needs for it."""
         return self.plan.pods(self.weight)
+
+    @property
+    def led(self) -> bool:
+        """Requests go where the weights say: a candidate's pods get none but by a weight."""
+        return self.plan.means != "Switched" or self.state.path.way is Way.Routed
+
+    @property
+    def arrived(self) -> bool:
+        """The endpoints lead where the path is to go."""
+        to = Endpoints.Routers if self.state.path.to_routers else Endpoints.Pods
+        return self.facts.endpoints is to
+
+    @property
+    def carried(self) -> bool:
+        """The candidate may get the step's weight. Where pods are the weight, they follow it."""
+        return self.plan.means == "Pods" or (self.candidate.ready >= self.need and self.facts.checked)
+
+    def on(self, way: Way) -> Canary:
+        """The path goes on to `way` now."""
+        return replace(self.state, path=Path(way=way, since=self.facts.now))
 
     @property
     def at_weight(self) -> bool:

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from . import path
 from .effects import Effect, effects
 from .facts import Facts, Plan, View
 from .rows import ROWS, Row
-from .state import Canary, Pause, Phase, rewound
+from .state import Canary, Pause, Phase, Way, rewound
 
 #: No history of one pass is longer; a table that turns in circles shows in a test, not in a busy loop.
 MAX_ROWS: Final = 16
@@ -87,11 +88,13 @@ def waits_for(view: View) -> str:
         case Phase.Idle if view.facts.wanted in state.rejected and view.facts.wanted != state.stable:
             return f"a new revision, or the command retry: {view.facts.wanted} was rejected ({state.reason})"
         case Phase.Idle:
-            return ""
+            return path.waits_for(view)
         case Phase.Paused if state.pause is not Pause.Step or not state.traffic.in_flight:
             return _pause(view)
         case Phase.Draining if now < state.since + plan.drain:
             return f"{state.since + plan.drain - now:.0f} s for the last requests of {state.retiring}"
+        case Phase.Preparing if not view.led:
+            return path.waits_for(view)
         case _ if state.traffic.in_flight:
             return in_flight
         case Phase.Preparing | Phase.Shifting | Phase.Promoting if view.candidate.ready < view.need:
@@ -136,6 +139,8 @@ def _look_again(view: View) -> float | None:
         due.append(state.since + plan.drain)
     if state.phase is Phase.Paused and plan.on_deadline == "Rollback":
         due.append(state.since + plan.decide)
+    if state.path.seen_at is not None and state.path.way in (Way.Entering, Way.Leaving):
+        due.append(state.path.seen_at + plan.settle)
     pods = view.candidate
     if state.active and pods.ready <= 0 and state.traffic.most(state.candidate):
         due.append(now + max(0.0, plan.unready - pods.unready_for))

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ...analysis.tally import Verdict
-from . import changes
+from . import changes, path
 from .facts import Route, Verb, View
-from .state import ACTIVE, Canary, Ending, Pause, Phase
+from .state import ACTIVE, Canary, Ending, Pause, Phase, Way
 
 ALL: Final = tuple(Phase)
 #: A candidate that may have traffic.
@@ -58,7 +58,7 @@ def _ask(weights: Callable[[View], tuple[tuple[str, int], ...]]) -> Callable[[Vi
 
     def change(v: View) -> Canary:
         now = v.facts.now
-        deadline = now + v.plan.shift if v.state.phase in _MOVING else v.state.deadline
+        deadline = now + v.plan.patience if v.state.phase in _MOVING else v.state.deadline
         return replace(v.state, traffic=v.state.traffic.ask(weights(v), now), deadline=deadline)
 
     return change
@@ -107,9 +107,10 @@ def _passed(v: View) -> Canary:
 
 def _adopt(v: View) -> Canary:
     wanted = v.facts.wanted
-    return replace(
-        v.state, stable=wanted, since=v.facts.now, traffic=v.state.traffic.ask(((wanted, 100),), v.facts.now)
-    )
+    state = replace(v.state, stable=wanted, since=v.facts.now)
+    if v.plan.means != "Standing":
+        return state  # there is no route that would have to know
+    return replace(state, traffic=state.traffic.ask(((wanted, 100),), v.facts.now))
 
 
 def _verified(v: View) -> Canary:
@@ -119,7 +120,7 @@ def _verified(v: View) -> Canary:
 def _again(v: View) -> Canary:
     now = v.facts.now
     moving = v.state.phase in _MOVING and v.state.traffic.settled
-    deadline = now + v.plan.shift if moving else v.state.deadline
+    deadline = now + v.plan.patience if moving else v.state.deadline
     return replace(v.state, traffic=v.state.traffic.again(now), deadline=deadline)
 
 
@@ -129,7 +130,8 @@ def _drifted(v: View) -> Canary:
 
 def _down(v: View) -> bool:
     pods = v.candidate
-    has_traffic = v.state.traffic.most(v.state.candidate) > 0
+    # Where pods are the weight, a weight that is not verified yet is one whose pods still start.
+    has_traffic = v.state.traffic.most(v.state.candidate) > 0 and (v.plan.means != "Pods" or v.at_weight)
     return bool(pods.broken) or (has_traffic and pods.ready <= 0 and pods.unready_for >= v.plan.unready)
 
 
@@ -150,17 +152,21 @@ def _overdue(v: View) -> bool:
 
 
 def _can_ask(v: View) -> bool:
-    return (
-        v.state.traffic.settled
-        and v.state.traffic.weights != v.state.split(v.weight)
-        and v.candidate.ready >= v.need
-        and v.facts.checked
-    )
+    return v.state.traffic.settled and v.state.traffic.weights != v.state.split(v.weight) and v.carried
 
 
 def _can_step_back(v: View) -> bool:
     weight = changes.back_weight(v) if v.state.traffic.most(v.state.candidate) else None
     return weight is not None and v.state.split(weight) != v.state.traffic.weights
+
+
+def _route_missing(v: View) -> bool:
+    return v.state.traffic.in_flight or not v.led
+
+
+def _at_rest(v: View) -> bool:
+    """No run will begin: nothing else is wanted, or what is wanted was rejected."""
+    return v.facts.wanted in ("", v.state.stable, *v.state.rejected)
 
 
 def _settled_for(v: View, seconds: float) -> bool:
@@ -216,6 +222,23 @@ ROWS: Final[tuple[Row, ...]] = (
         "ask again; new attempt at the step", (P.Shifting, P.Promoting)),
     Row(ALL, "drifted", "the report names the change in force or in flight",
         lambda v: v.state.traffic.change > 0 and v.route is Route.Drifted, _again, "ask again"),
+    # where clients are led
+    Row((P.Preparing,), "route needed", "provider with routers; path Direct", path.needed, path.opened,
+        "path Opening: ask the routers for 100 % stable"),
+    Row((P.Preparing,), "route still there", "path Leaving; the route is verified",
+        lambda v: v.state.path.way is Way.Leaving and v.state.traffic.settled, lambda v: v.on(Way.Entering),
+        "path Entering: the Service selects the routers again"),
+    Row(ALL, "routers have the route", "path Opening; 100 % stable verified",
+        lambda v: v.state.path.way is Way.Opening and v.state.traffic.settled, lambda v: v.on(Way.Entering),
+        "path Entering: the Service selects the routers"),
+    Row(ALL, "clients follow", "path Entering or Leaving; all EndpointSlices lead there, or not any more",
+        path.following, path.followed, "note when"),
+    Row(ALL, "path routed", "path Entering; followed 15 s ago", lambda v: path.settled(v, Way.Entering),
+        path.routed, "path Routed: candidates may have pods"),
+    Row(ALL, "path direct", "path Leaving; followed 15 s ago", lambda v: path.settled(v, Way.Leaving),
+        lambda v: v.on(Way.Closing), "path Closing: remove the route"),
+    Row(ALL, "route removed", "path Closing; the provider has removed it",
+        lambda v: v.state.path.way is Way.Closing and v.facts.removed, path.closed, "path Direct"),
     # what ends a run
     Row(_LIVE, "candidate down", "broken, or weight > 0 and no ready pod for 10 s", _down,
         _back(Ending.Unhealthy, _why_down), "reject the candidate", (P.RollingBack,)),
@@ -234,14 +257,14 @@ ROWS: Final[tuple[Row, ...]] = (
         lambda v: bool(v.state.stable) and v.facts.wanted not in ("", v.state.stable, *v.state.rejected),
         changes.start, "new run", (P.Preparing,)),
     Row((P.Preparing, P.Promoting), "route unknown", "never asked for a weight",
-        lambda v: v.state.traffic.change == 0,
+        lambda v: v.state.traffic.change == 0 and v.plan.means != "Switched",
         _ask(lambda v: v.state.alone), "ask for 100 % stable"),
     Row((P.Preparing,), "candidate ready",
-        "route verified; ready pods >= need of the first step; readiness path answers",
-        lambda v: v.state.traffic.settled and v.candidate.ready >= v.need and v.facts.checked,
+        "route verified, path Routed; ready pods >= need of the first step; readiness path answers",
+        lambda v: v.state.traffic.settled and v.led and v.carried,
         lambda v: changes.enter(v, P.Shifting, deadline=v.plan.prepare), "", (P.Shifting,)),
-    Row((P.Preparing,), "provider gone", "route not verified for 600 s",
-        lambda v: v.state.traffic.in_flight and _overdue(v), _pause(Pause.TrafficProvider, _route), "hold",
+    Row((P.Preparing,), "provider gone", "route not verified, or path not Routed, for 600 s",
+        lambda v: _route_missing(v) and _overdue(v), _pause(Pause.TrafficProvider, _route), "hold",
         (P.Paused,)),
     Row((P.Preparing,), "overdue", "not ready for 600 s", _overdue,
         _back(Ending.NotReady, lambda v: f"{v.candidate.ready} of {v.need} pods ready at the deadline"),
@@ -293,7 +316,7 @@ ROWS: Final[tuple[Row, ...]] = (
         lambda v: v.state.pause is Pause.MetricsUnavailable and v.facts.metrics, changes.reenter,
         "new attempt at the step", (P.Shifting, P.Promoting)),
     Row((P.Paused,), "provider back", "pause TrafficProvider; nothing in flight",
-        lambda v: v.state.pause is Pause.TrafficProvider and v.state.traffic.settled, changes.reenter,
+        lambda v: v.state.pause is Pause.TrafficProvider and not _route_missing(v), changes.reenter,
         "new attempt at the step", (P.Preparing, P.Shifting, P.Promoting)),
     Row((P.Paused,), "undecided", "Inconclusive or MetricsUnavailable for 30 min; onDeadline Rollback",
         _undecided,
@@ -307,4 +330,7 @@ ROWS: Final[tuple[Row, ...]] = (
         lambda v: v.facts.now >= v.state.since + v.plan.drain and v.state.traffic.most(v.state.retiring) == 0
         and not v.state.traffic.in_flight,
         lambda v: replace(changes.enter(v, P.Idle), retiring=""), "scale it to 0", (P.Idle,)),
+    Row((P.Idle,), "route not needed", "path not Direct; no run is to come; only stable has pods",
+        lambda v: _at_rest(v) and path.unneeded(v), path.left,
+        "path Leaving: the Service selects the pods"),
 )  # fmt: skip

@@ -126,6 +126,43 @@ class Traffic:
         force = tuple(sorted((name, weight) for name, weight in self.weights if weight))
         return replace(self, verified_at=now, possible=force)
 
+    def renewed(self, now: float) -> "Traffic":
+        """Asked for once more, because the rules beside the weights are others."""
+        return replace(self, change=self.change + 1, asked_at=now, verified_at=None)
+
+    def cleared(self, now: float) -> "Traffic":
+        """There is no route any more. The number stays: a later ask must be higher."""
+        return replace(self, weights=(), possible=(), verified_at=now)
+
+
+class Way(StrEnum):
+    """Where the Service of the name leads: to the pods (Direct), or to the routers.
+
+    Opening: the routers get the route, clients still go to the pods. Entering, Leaving: the Service's
+    selector is switched and clients follow. Closing: clients are back on the pods, the route is to go.
+    """
+
+    Direct = "Direct"
+    Opening = "Opening"
+    Entering = "Entering"
+    Routed = "Routed"
+    Leaving = "Leaving"
+    Closing = "Closing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Path:
+    """since: when it began. seen_at: when the endpoints were first seen to lead there; None before."""
+
+    way: Way = Way.Direct
+    since: float = 0.0
+    seen_at: float | None = None
+
+    @property
+    def to_routers(self) -> bool:
+        """Whether the Service must select the routers."""
+        return self.way in (Way.Entering, Way.Routed)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
@@ -148,8 +185,8 @@ class Canary:
     stable: the revision to return to. candidate: the one on trial. retiring: the one that drains. run, step,
     attempt: the fence of every verdict; a step that starts its analysis anew is a new attempt. steps: the
     weights this run follows. since: when the phase began. deadline: when it is overdue. until: end of a pause
-    or of the soak. ending, reason: why it rolls back, or how the last run ended. token, answer: the last
-    command and what came of it. ledger: the evidence of all steps passed.
+    or of the soak. path: where clients are led. ending, reason: why it rolls back, or how the last run
+    ended. token, answer: the last command and what came of it. ledger: the evidence of all steps passed.
     """
 
     phase: Phase = Phase.Idle
@@ -162,6 +199,7 @@ class Canary:
     steps: tuple[int, ...] = ()
     peak: int = 0
     traffic: Traffic = Traffic()
+    path: Path = Path()
     started: float = 0.0
     since: float = 0.0
     deadline: float = 0.0
@@ -188,13 +226,26 @@ class Canary:
         """The route without a candidate."""
         return ((self.stable, 100),)
 
+    @property
+    def at_rest(self) -> bool:
+        """No run is on, and clients go straight to the pods."""
+        return self.phase is Phase.Idle and self.path.way is Way.Direct
+
 
 def rewound(state: Canary, now: float) -> Canary:
     """`state` as if the clock had always been what it is now.
 
     A clock that was set back would otherwise keep every timer waiting for as long as it jumped.
     """
-    ahead = max(state.since, state.traffic.asked_at, state.traffic.verified_at or 0.0) - now
+    path = state.path
+    moments = (
+        state.since,
+        state.traffic.asked_at,
+        state.traffic.verified_at or 0.0,
+        path.since,
+        path.seen_at or 0.0,
+    )
+    ahead = max(moments) - now
     if ahead <= 0:
         return state
 
@@ -212,6 +263,9 @@ def rewound(state: Canary, now: float) -> Canary:
             state.traffic,
             asked_at=back(state.traffic.asked_at),
             verified_at=None if seen is None else back(seen),
+        ),
+        path=replace(
+            path, since=back(path.since), seen_at=None if path.seen_at is None else back(path.seen_at)
         ),
     )
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from ...analysis.verdict import Ledger
-from .state import Canary, Ending, Finished, Pause, Phase, Traffic, Weights, mapping
+from .state import Canary, Ending, Finished, Path, Pause, Phase, Traffic, Way, Weights, mapping
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=StrEnum)
@@ -35,6 +35,15 @@ def to_wire(state: Canary) -> dict[str, object]:
                 "change": traffic.change,
                 "askedAt": _time(traffic.asked_at),
                 "verifiedAt": None if traffic.verified_at is None else _stamp(traffic.verified_at),
+            }
+        ),
+        "path": {}
+        if state.path == Path()
+        else _pruned(
+            {
+                "way": str(state.path.way),
+                "since": _time(state.path.since),
+                "seenAt": None if state.path.seen_at is None else _stamp(state.path.seen_at),
             }
         ),
         "started": _time(state.started),
@@ -71,7 +80,7 @@ def from_wire(raw: Mapping[str, object]) -> Canary:
     """The reverse. {} is a service that never had a canary; ValueError for what cannot be read."""
     if not raw:
         return Canary()
-    traffic = mapping(raw.get("traffic"))
+    traffic, path = mapping(raw.get("traffic")), mapping(raw.get("path"))
     pause, ending = _text(raw, "pause"), _text(raw, "ending")
     return Canary(
         phase=_member(Phase, _text(raw, "phase"), "phase"),
@@ -89,6 +98,11 @@ def from_wire(raw: Mapping[str, object]) -> Canary:
             change=_number(traffic, "change"),
             asked_at=_moment(traffic, "askedAt"),
             verified_at=_moment(traffic, "verifiedAt") if "verifiedAt" in traffic else None,
+        ),
+        path=Path(
+            way=_member(Way, _text(path, "way") or Way.Direct, "path.way"),
+            since=_moment(path, "since"),
+            seen_at=_moment(path, "seenAt") if "seenAt" in path else None,
         ),
         started=_moment(raw, "started"),
         since=_moment(raw, "since"),

@@ -14,20 +14,27 @@ from controllers.rollout.canary import (
     Command,
     Decision,
     Effect,
+    Endpoints,
     Ensure,
     Facts,
     Found,
+    Means,
     Pause,
     Phase,
     Plan,
     Pods,
+    Remove,
     Report,
     Route,
     Scale,
+    Select,
     SetWeight,
+    Stamp,
     StartAnalysis,
     Step,
     Verb,
+    Way,
+    counts,
     decide,
     from_wire,
     to_wire,
@@ -55,9 +62,14 @@ class Provider:
     weights: dict[str, int] | None = None
     force: dict[str, int] | None = None
     drifted: bool = False
+    removed: int = 0
+
+    def remove(self, change: int) -> None:
+        if self.mode is not Route.Unreachable:
+            self.removed, self.weights, self.force = change, None, None
 
     def write(self, effect: SetWeight) -> None:
-        if effect.change < self.change or self.mode is Route.Unreachable:
+        if effect.change < self.change or self.mode is Route.Unreachable or effect.change <= self.removed:
             return
         self.drifted = False
         self.change, self.weights = effect.change, dict(effect.weights)
@@ -94,11 +106,23 @@ class World(RuleBasedStateMachine):
         self.seen: list[tuple[dict[str, Pods], Report]] = []
         self.writes: list[SetWeight] = []
         self.last: Decision | None = None
+        self.means: Means = "Standing"
+        # Where the Service's selector, its EndpointSlices and the slowest client lead.
+        self.selected = self.endpoints = Endpoints.Pods
+        self.lagging: dict[Endpoints, float] = {}
+        self.elapsed, self.jumped = 0.0, False
+        self.versions = dict.fromkeys(REVISIONS, 0)
+        self.scales: list[tuple[Scale, int]] = []
 
-    @initialize(passes=st.integers(0, 30), plan=st.sampled_from(PLANS), known=st.booleans())
-    def a_run_is_on_its_way(self, passes: int, plan: Plan, known: bool) -> None:
+    @initialize(
+        passes=st.integers(0, 30),
+        plan=st.sampled_from(PLANS),
+        known=st.booleans(),
+        means=st.sampled_from(["Standing", "Switched", "Switched", "Pods"]),
+    )
+    def a_run_is_on_its_way(self, passes: int, plan: Plan, known: bool, means: Means) -> None:
         """known: a service that has a stable revision already, and never had a route with weights."""
-        self.plan = plan
+        self.means, self.plan = means, replace(plan, means=means)
         if known:
             self.stored = to_wire(Canary(stable="a"))
         for _ in range(passes):
@@ -111,6 +135,7 @@ class World(RuleBasedStateMachine):
     def all_is_well(self) -> None:
         """A pass as it should be."""
         self.pods_become_ready()
+        self.endpoints_follow()
         self.provider.work()
         if self.order:
             self.verdicts.setdefault(self.order[-1], Verdict.Passed)
@@ -125,6 +150,7 @@ class World(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1, 20, 61, 400, 700, 2000]))
     def time_passes(self, seconds: int) -> None:
         self.now += seconds
+        self.elapsed += seconds
         for name, pods in self.pods.items():
             if pods.ready == 0:
                 self.pods[name] = replace(pods, unready_for=pods.unready_for + seconds)
@@ -132,6 +158,19 @@ class World(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([-90_000, -3_600, -30, 3_600, 90_000]))
     def clock_jumps(self, seconds: int) -> None:
         self.now += seconds
+        self.jumped = self.jumped or seconds > 0
+
+    @rule()
+    def endpoints_follow(self) -> None:
+        """The EndpointSlices are what the selector says; the slowest client follows within 14 s."""
+        if self.endpoints is not self.selected:
+            self.lagging[self.endpoints] = self.elapsed + 14
+            self.endpoints = self.selected
+            self.lagging.pop(self.endpoints, None)
+
+    def reached(self, end: Endpoints) -> bool:
+        """Whether a client may still come this way."""
+        return self.endpoints is end or self.elapsed < self.lagging.get(end, -1.0)
 
     @rule(revision=st.sampled_from(REVISIONS))
     def spec_changes(self, revision: str) -> None:
@@ -139,7 +178,7 @@ class World(RuleBasedStateMachine):
 
     @rule(plan=st.sampled_from(PLANS))
     def plan_changes(self, plan: Plan) -> None:
-        self.plan = plan
+        self.plan = replace(plan, means=self.means)
 
     @rule()
     def pods_become_ready(self) -> None:
@@ -194,6 +233,14 @@ class World(RuleBasedStateMachine):
     def late_writer(self, index: int) -> None:
         self.provider.write(self.writes[index % len(self.writes)])
 
+    @precondition(lambda self: self.scales)
+    @rule(index=st.integers(0, 1000))
+    def late_scale(self, index: int) -> None:
+        """By a leader that was frozen: with the version of the Deployment that it had seen."""
+        effect, version = self.scales[index % len(self.scales)]
+        if version == self.versions[effect.revision]:
+            self.act(effect)
+
     # the operator
 
     @property
@@ -203,6 +250,8 @@ class World(RuleBasedStateMachine):
     def facts(self, stale: int) -> Facts:
         self.seen.append((dict(self.pods), self.provider.report()))
         pods, report = self.seen[max(0, len(self.seen) - 1 - stale)]
+        if self.means == "Pods":
+            report = self.counted(pods)
         key = self.order[max(0, len(self.order) - 1 - stale)] if self.order else None
         found = None
         if key is not None and key in self.verdicts:
@@ -216,7 +265,17 @@ class World(RuleBasedStateMachine):
             command=self.command,
             metrics=self.metrics,
             hold=self.hold,
+            endpoints=self.endpoints if self.endpoints is self.selected else Endpoints.Mixed,
+            removed=self.provider.removed == self.state.traffic.change > 0,
         )
+
+    def counted(self, pods: dict[str, Pods]) -> Report:
+        """Where pods are the weight, the provider only counts them."""
+        traffic = self.state.traffic
+        share = traffic.share(self.state.candidate)
+        sizes = dict(zip((self.state.stable, self.state.candidate), counts(REPLICAS, share), strict=True))
+        right = all(pods.get(name, Pods()).ready == size for name, size in sizes.items() if name)
+        return Report(change=traffic.change, route=Route.Verified if right else Route.Pending)
 
     @rule(stale=st.sampled_from([0, 0, 0, 1, 3]), crash=st.sampled_from([None, None, None, 0, 1, 2, 3]))
     def reconcile(self, stale: int, crash: int | None) -> None:
@@ -230,11 +289,15 @@ class World(RuleBasedStateMachine):
             self.stored = to_wire(decision.state)
             assert self.state == decision.state
         self.last = decision
+        scales = [effect for effect in decision.effects if isinstance(effect, Scale)]
+        self.scales += [(effect, self.versions[effect.revision]) for effect in scales]
         for effect in decision.effects[: None if crash is None else crash - 1]:
             self.act(effect)
 
     def act(self, effect: Effect) -> None:
         match effect:
+            case SetWeight() if self.means == "Pods":
+                pass  # the sizes are the weight
             case SetWeight():
                 self.writes.append(effect)
                 self.provider.write(effect)
@@ -242,13 +305,30 @@ class World(RuleBasedStateMachine):
                 self.pods.setdefault(effect.revision, Pods())
             case Scale():
                 pods = self.pods.get(effect.revision, Pods())
-                if effect.replicas < pods.spec:
+                if effect.change < pods.change:
+                    return
+                if effect.replicas < pods.spec and self.means != "Pods":
                     assert self.state.traffic.most(effect.revision) == 0, effect
                     assert self.provider.drifted or not (self.provider.force or {}).get(effect.revision)
-                assert effect.replicas or effect.revision not in (self.state.candidate, self.state.retiring)
+                    assert effect.replicas or effect.revision not in (
+                        self.state.candidate,
+                        self.state.retiring,
+                    )
+                self.versions[effect.revision] += 1
                 ready = min(pods.ready, effect.replicas)
                 self.pods[effect.revision] = replace(pods, spec=effect.replicas, ready=ready)
                 self.seen.clear()  # a pass never sees a Deployment older than the operator's own write
+            case Stamp():
+                assert effect.change == self.state.traffic.change
+                pods = self.pods[effect.revision]
+                self.versions[effect.revision] += 1
+                self.pods[effect.revision] = replace(pods, change=max(pods.change, effect.change))
+                self.seen.clear()
+            case Select():
+                self.selected = Endpoints.Routers if effect.routers else Endpoints.Pods
+            case Remove():
+                assert not self.reached(Endpoints.Routers) or self.jumped
+                self.provider.remove(effect.change)
             case StartAnalysis():
                 key = (effect.run, effect.step, effect.attempt)
                 assert effect.name == f"svc-{effect.candidate}-{effect.run}-{effect.step}-{effect.attempt}"
@@ -270,8 +350,8 @@ class World(RuleBasedStateMachine):
         if after.phase is not Phase.Idle:
             assert decision.waits_for
         # no weight to a revision without ready endpoints; the first ask only says what is so already
-        for name, weight in after.traffic.weights:
-            if weight > before.traffic.share(name) and before.traffic.change:
+        for name, weight in after.traffic.weights if self.means != "Pods" else ():
+            if weight > before.traffic.share(name) and before.traffic.weights:
                 assert facts.pods[name].ready > 0, (name, events)
                 assert name != after.candidate or facts.pods[name].ready >= self.plan.pods(weight)
         # one change in flight, unless it takes weight away from the candidate
@@ -297,12 +377,28 @@ class World(RuleBasedStateMachine):
             for name, weight in (self.provider.force or {}).items():
                 assert not weight or self.pods[name].spec > 0, name
 
+    @invariant()
+    def clients_meet_stable_whichever_way_they_go(self) -> None:
+        if self.means != "Switched" or self.jumped:
+            return
+        if self.reached(Endpoints.Pods) and self.state.stable:
+            others = {n: p for n, p in self.pods.items() if p.ready and n != self.state.stable}
+            assert not others, others
+        if self.reached(Endpoints.Routers):
+            assert self.provider.force, "routers without a route"
+
+    @invariant()
+    def pods_that_are_the_weight_are_enough(self) -> None:
+        if self.means == "Pods" and self.state.stable:
+            assert sum(pods.spec for pods in self.pods.values()) >= REPLICAS
+
     def teardown(self) -> None:
         """Once the world is well again and persons answer, the run ends where the spec wants it."""
         self.provider.mode, self.metrics, self.hold, self.command = Route.Verified, True, "", None
         for _ in range(120):
             self.pods = {n: replace(p, ready=p.spec, unready_for=0, broken="") for n, p in self.pods.items()}
             self.now += 200
+            self.elapsed += 200
             for key in self.order:
                 self.verdicts.setdefault(key, Verdict.Passed)
                 if self.verdicts[key] is Verdict.Running:
@@ -311,9 +407,11 @@ class World(RuleBasedStateMachine):
             if state.phase is Phase.Paused and state.pause in (Pause.User, Pause.Inconclusive):
                 self.tokens += 1
                 self.command = Command(Verb.Resume, state.run, f"t{self.tokens}")
+            self.endpoints_follow()
             self.provider.work()
             self.reconcile(0, None)
         state = self.state
+        assert state.path.way is Way.Direct, (state.path, self.last and self.last.waits_for)
         assert state.phase is Phase.Idle, (state, self.last and self.last.waits_for)
         assert self.wanted == state.stable or self.wanted in state.rejected
         assert self.pods[state.stable].spec == REPLICAS
