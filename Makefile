@@ -99,6 +99,10 @@ bench-runtime: venv ## the inference server against mosec and against the bare P
 bench-control-plane: venv ## controller_runtime against Go's controller-runtime and kopf on one API server
 	@$(PY) -m hack.bench.control_plane
 
+.PHONY: conformance
+conformance: venv ## clients of other inference servers against ours, in an environment of their own
+	@$(PY) -m pytest tests/runtime/test_conformance.py -m "slow or not slow" -q $(PYTEST_ARGS)
+
 .PHONY: chaos-operator
 chaos-operator: venv ## kill the operator 200 times while models come, change and go
 	@$(PY) -m pytest tests/controller_runtime/scenarios/test_chaos_operator.py -m slow -q $(PYTEST_ARGS)

@@ -12,4 +12,6 @@ compile() {
 compile dev
 for group in operator runtime paddle; do compile "$group" -c requirements/dev.txt; done
 compile tools
+compile conformance
+compile fuzz
 compile envoy

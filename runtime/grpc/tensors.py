@@ -40,6 +40,9 @@ FIELDS = {
 
 def parse(request: pb.ModelInferRequest, signature: Signature) -> Parsed:
     """A checked request. Raises a 400 naming the input."""
+    _refuse_shared_memory(request.parameters, "the request")
+    for item in request.inputs:
+        _refuse_shared_memory(item.parameters, f"input {item.name!r}")
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise bad_request(
@@ -48,14 +51,12 @@ def parse(request: pb.ModelInferRequest, signature: Signature) -> Parsed:
         )
     if not request.inputs:
         raise bad_request(f"inputs is empty; the model expects {names(signature.inputs)}")
-    _refuse_shared_memory(request.parameters, "the request")
     found: dict[str, InputTensor] = {}
     for index, item in enumerate(request.inputs):
         spec = find_input(signature, item.name)
         if spec.name in found:
             raise bad_request(f"input {spec.name!r} is given twice")
         check_datatype(spec, item.datatype)
-        _refuse_shared_memory(item.parameters, f"input {spec.name!r}")
         shape = shape_of(spec.name, list(item.shape))
         if not raw:
             found[spec.name] = from_binary(spec, _typed(spec, item.contents), shape)
