@@ -87,6 +87,10 @@ test: venv ## unit, integration and a short real-node e2e in one run, with the c
 e2e: venv ## only the real-cluster tests, all of them
 	@$(PY) -m pytest e2e $(PYTEST_ARGS)
 
+.PHONY: e2e-canary
+e2e-canary: venv ## every canary scenario and fault run, with pictures under .local/report/canary (an hour)
+	@$(PY) -m pytest e2e/canary -m "slow or not slow" $(PYTEST_ARGS)
+
 .PHONY: bench
 bench: venv ## benchmarks: apply -> first prediction against a hand-written Deployment
 	@$(PY) -m hack.bench

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import threading
 import time
@@ -69,7 +70,8 @@ def _said(one: Moment) -> tuple[object, ...]:
 
 def documents(text: str) -> tuple[list[dict[str, object]], str]:
     """The whole JSON documents at the start of `text`, and the rest."""
-    decoder, found, place = json.JSONDecoder(), [], 0
+    decoder, place = json.JSONDecoder(), 0
+    found: list[dict[str, object]] = []
     while True:
         while place < len(text) and text[place].isspace():
             place += 1
@@ -106,7 +108,7 @@ class Recorder:
     def _read(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         buffer = ""
-        while chunk := process.stdout.read1(1 << 16):
+        while chunk := os.read(process.stdout.fileno(), 1 << 16):
             buffer += chunk.decode(errors="replace")
             found, buffer = documents(buffer)
             for document in found:

@@ -66,8 +66,10 @@ def write(result: Result, run: Run, folder: Path = FOLDER) -> None:
             out.write(f"{reply.at:.3f},{reply.version},{reply.status},{reply.seconds * 1000:.1f},{error}\n")
 
 
-def results(folder: Path = FOLDER) -> list[Result]:
-    return [Result(**json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
+def results(folder: Path = FOLDER, *, since: float = 0.0) -> list[Result]:
+    """Those in the folder; `since`: written then or later, in seconds since the epoch."""
+    paths = [path for path in sorted(folder.glob("*.json")) if path.stat().st_mtime >= since]
+    return [Result(**json.loads(path.read_text())) for path in paths]
 
 
 def page(found: Iterable[Result]) -> str:
@@ -99,9 +101,10 @@ def page(found: Iterable[Result]) -> str:
 
 def lines(found: Iterable[Result]) -> list[str]:
     """One line a scenario, for a terminal."""
-    return [
-        f"{'misses' if result.problem else 'holds ':6}  {result.title}: {result.numbers.get('requests', 0)} requests, "
-        f"{result.numbers.get('lost', 0)} lost, {result.seconds:.0f} s"
-        + (f": {result.problem}" if result.problem else "")
-        for result in found
-    ]
+    told = []
+    for result in found:
+        verdict = "misses" if result.problem else "holds"
+        counts = f"{result.numbers.get('requests', 0)} requests, {result.numbers.get('lost', 0)} lost"
+        why = f": {result.problem}" if result.problem else ""
+        told.append(f"{verdict:6}  {result.title}: {counts}, {result.seconds:.0f} s{why}")
+    return told

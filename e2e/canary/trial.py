@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,7 +19,6 @@ from e2e.kube import Kube, condition, status_of, until
 from hack.images import names
 
 JSON = dict[str, object]
-NAME = "m"
 BODY = '{"inputs": {"x": [[1.0, 1.0, 1.0]]}}'
 #: Fast enough for a test, slow enough for a scrape every 2 s to show each window.
 ANALYSIS: JSON = {"interval": 5, "requiredPasses": 2}
@@ -46,6 +48,7 @@ class Trial:
     ns: Namespace
     keys: Mapping[str, str]
     title: str
+    name: str = "m"
     replicas: int = 2
     sla: int = 250
     provider: str = "Envoy"
@@ -55,6 +58,7 @@ class Trial:
     notes: dict[str, object] = field(default_factory=dict)
     _recorder: Recorder | None = None
     _loads: int = 0
+    _running: list[str] = field(default_factory=list)
     _stack: ExitStack = field(default_factory=ExitStack)
 
     # What is asked for.
@@ -69,15 +73,15 @@ class Trial:
             "traffic": {"provider": self.provider},
             **serving,
         }
-        return self.ns.model(NAME, self.keys[version], version=version, serving=block)
+        return self.ns.model(self.name, self.keys[version], version=version, serving=block)
 
     def begin(
         self, version: str = "v1.0.0", *, rate: float = 50.0, kept: bool = True, **options: object
     ) -> None:
         """The first version, ready and under load."""
         self.change(version, **options)
-        self.ns.phase(NAME, "Ready", within=120)
-        self._recorder = self._stack.enter_context(recorded(self.kube, self.ns.name, NAME))
+        self.ns.phase(self.name, "Ready", within=120)
+        self._recorder = self._stack.enter_context(recorded(self.kube, self.ns.name, self.name))
         if rate:
             self.load(rate, kept=kept)
 
@@ -92,7 +96,7 @@ class Trial:
         """`kubectl paddle canary <verb>`; what it prints. Fails if it does."""
         from cli.main import main  # the plugin's own code, in this process
 
-        options = [NAME, "-n", self.ns.name, "--kubeconfig", str(self.kube.kubeconfig), *arguments]
+        options = [self.name, "-n", self.ns.name, "--kubeconfig", str(self.kube.kubeconfig), *arguments]
         return run_cli(main, ["canary", verb, *options])
 
     # The load.
@@ -100,8 +104,8 @@ class Trial:
     def load(self, rate: float, *, kept: bool = True, headers: Mapping[str, str] | None = None) -> str:
         """Another load; returns once its first reply is there."""
         self._loads += 1
-        name = f"load-{self._loads}"
-        url = f"http://{NAME}.{self.ns.name}.svc/predict"
+        name = f"load-{self.name}-{self._loads}"
+        url = f"http://{self.name}.{self.ns.name}.svc/predict"
         source = Path(__file__).with_name("load.py").read_text()
         arguments = [url, BODY, str(rate), "900", "kept" if kept else "new"]
         arguments += [f"{key}={value}" for key, value in (headers or {}).items()]
@@ -115,6 +119,7 @@ class Trial:
             what=lambda: f"no reply to {name}",
             every=0.5,
         )
+        self._running.append(name)
         return name
 
     def stop(self, name: str) -> list[Reply]:
@@ -125,6 +130,7 @@ class Trial:
             return status_of(self.kube.get("pod", name, self.ns.name)).get("phase") in ("Succeeded", "Failed")
 
         until(ended, within=60, what=lambda: f"{name} still runs")
+        self._running.remove(name)
         found, done = log.parse(self.kube.run("-n", self.ns.name, "logs", name, timeout=120))
         assert done, f"the log of {name} has no end"
         self.replies = sorted([*self.replies, *found], key=lambda reply: reply.at)
@@ -132,9 +138,8 @@ class Trial:
 
     def finish(self) -> list[Reply]:
         """Ends all loads; every reply."""
-        for number in range(1, self._loads + 1):
-            self.stop(f"load-{number}")
-        self._loads = 0
+        for name in list(self._running):
+            self.stop(name)
         return self.replies
 
     def close(self) -> None:
@@ -147,12 +152,12 @@ class Trial:
         return changes(self._recorder.moments) if self._recorder is not None else []
 
     def service(self) -> JSON:
-        found = self.kube.get("paddleservice", NAME, self.ns.name)
+        found = self.kube.get("paddleservice", self.name, self.ns.name)
         assert found is not None
         return found
 
     def canary(self) -> Mapping[str, object]:
-        found = status_of(self.kube.get("paddleservice", NAME, self.ns.name)).get("canary")
+        found = status_of(self.kube.get("paddleservice", self.name, self.ns.name)).get("canary")
         return found if isinstance(found, Mapping) else {}
 
     def wait(
@@ -192,7 +197,7 @@ class Trial:
     def told(self) -> str:
         """What the operator says it waits for."""
         return str(
-            condition(self.kube.get("paddleservice", NAME, self.ns.name), "Progressing").get("message")
+            condition(self.kube.get("paddleservice", self.name, self.ns.name), "Progressing").get("message")
         )
 
     def pods(self, revision: str) -> list[dict[str, object]]:
@@ -200,8 +205,6 @@ class Trial:
 
     def fault(self, revision: str, **fault: float) -> None:
         """Switches the faults of every pod of a revision."""
-        import json
-
         for pod in self.pods(revision):
             name = pod["metadata"]["name"]  # type: ignore[index]
             path = f"/api/v1/namespaces/{self.ns.name}/pods/{name}:8081/proxy/faults"
@@ -244,9 +247,6 @@ def load_pod(namespace: str, name: str, command: Sequence[str]) -> JSON:
 
 
 def run_cli(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> str:
-    import contextlib
-    import io
-
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(arguments)
