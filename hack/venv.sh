@@ -20,4 +20,7 @@ echo "venv: $("$python" --version) -> $venv (about 1 GB, paddlepaddle included; 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 "$venv/bin/python" -m pip install --quiet --require-hashes -r requirements/uv.txt
 "$venv/bin/uv" pip sync --quiet --python "$venv/bin/python" --require-hashes requirements/uv.txt requirements/dev.txt requirements/tools.txt
+# xds-protos carries older copies of opentelemetry-proto's modules; the newer ones serve both.
+"$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --require-hashes --no-deps -r requirements/dev.txt \
+  --reinstall-package opentelemetry-proto
 echo "venv: ready after $(( $(date +%s) - started )) s"
