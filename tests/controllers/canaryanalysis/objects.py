@@ -10,7 +10,13 @@ START = "2026-11-24T10:00:00Z"
 
 
 def analysis(
-    service: str = "ocr", *, run: int = 1, step: int = 0, attempt: int = 1, owner_uid: str = "", **spec: object
+    service: str = "ocr",
+    *,
+    run: int = 1,
+    step: int = 0,
+    attempt: int = 1,
+    owner_uid: str = "",
+    **spec: object,
 ) -> Tree:
     """A field given as None is left out."""
     fields: Tree = {

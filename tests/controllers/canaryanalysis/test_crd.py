@@ -20,7 +20,7 @@ from .objects import Tree, analysis
 if TYPE_CHECKING:
     from controller_runtime.testing import Envtest
 
-REFUSED = (
+REFUSED: tuple[tuple[Tree, str], ...] = (
     ({"run": 0}, "spec.run"),
     ({"step": -1}, "spec.step"),
     ({"weight": 0}, "spec.weight"),
@@ -44,9 +44,16 @@ def test_every_field_is_described_and_bounded() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(document=objects({**schema("canaryanalyses"), "properties": {
-    name: schema("canaryanalyses")["properties"][name] for name in ("metadata", "spec", "status")
-}}))
+@given(
+    document=objects(
+        {
+            **schema("canaryanalyses"),
+            "properties": {
+                name: schema("canaryanalyses")["properties"][name] for name in ("metadata", "spec", "status")
+            },
+        }
+    )
+)
 def test_types_survive_a_round_trip(document: Tree) -> None:
     once = wire(CanaryAnalysis.model_validate(document))
     assert wire(CanaryAnalysis.model_validate(once)) == once
@@ -60,7 +67,11 @@ async def test_what_the_server_takes_and_refuses(apiserver: Envtest, namespace: 
             with pytest.raises(ctrl.Invalid, match=words):
                 await client.request("POST", path, body=analysis() | {"spec": analysis(**fields)["spec"]})
         made = await client.create(ctrl.Object(_in(namespace, analysis()), CANARY_ANALYSIS))
-        assert (made.spec["interval"], made.spec["requiredPasses"], made.spec["prometheus"]) == (60, 3, "default")
+        assert (made.spec["interval"], made.spec["requiredPasses"], made.spec["prometheus"]) == (
+            60,
+            3,
+            "default",
+        )
 
         changed = copy.deepcopy(made.raw)
         changed["spec"]["weight"] = 50
