@@ -29,6 +29,11 @@ ANNOTATION_HASH_VERSION: Final = f"{GROUP}/hash-version"
 #: On a PaddleService made by a PaddleModel: the generation of the model it was handed over from.
 ANNOTATION_MODEL_GENERATION: Final = f"{GROUP}/model-generation"
 
+#: On a PaddleService, by people and the CLI: `<verb>/<run>/<token>`, see docs/canary.md. Never taken away.
+ANNOTATION_CANARY_COMMAND: Final = f"canary.{GROUP}/command"
+#: On a revision's Deployment: the highest change of weights that the revision took part in.
+ANNOTATION_TRAFFIC_CHANGE: Final = f"{GROUP}/traffic-change"
+
 FINALIZER: Final = f"{GROUP}/in-use"
 
 CONTAINER_PULL: Final = "pull"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .common import AnalysisMetric, Condition, ObjectMeta
+from .common import AnalysisMetric, Condition, Evidence, ObjectMeta
 
 
 class AnalysedModel(BaseModel):
@@ -73,23 +73,6 @@ class ClosedWindow(BaseModel):
     """Why, in one word."""
     message: str | None = None
     """Why, with numbers."""
-
-
-class Evidence(BaseModel):
-    """Evidence about one rate of one model. See docs/canary.md."""
-
-    model_config = ConfigDict(
-        extra="allow",
-        populate_by_name=True,
-    )
-    logs: list[int]
-    """Logarithms of the likelihood ratios for a candidate 1.25, 1.5, 2, 3, 5 and 10 times as bad, in millionths."""
-    windows: int
-    """Closed windows that it is made of."""
-    candidate: list[int]
-    """Bad requests and all requests of the candidate."""
-    baseline: list[int]
-    """Bad requests and all requests of the baseline."""
 
 
 class MetricMeasurement(BaseModel):
@@ -260,7 +243,6 @@ __all__ = [
     "CanaryAnalysisSpec",
     "CanaryAnalysisStatus",
     "ClosedWindow",
-    "Evidence",
     "MetricMeasurement",
     "ModelMeasurement",
     "SideMeasurement",

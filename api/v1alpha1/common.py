@@ -66,7 +66,7 @@ class Batching(BaseModel):
 
 
 class CanaryHook(BaseModel):
-    """A webhook that may hold or end a canary."""
+    """A webhook that may hold a canary."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -74,9 +74,9 @@ class CanaryHook(BaseModel):
     )
     name: str
     """Name of the hook."""
-    url: str | None = None
-    """URL that gets a POST with the step; 2xx lets it go on."""
-    timeout_seconds: int | None = Field(default=None, alias="timeoutSeconds")
+    url: str
+    """URL that gets a POST with {namespace, service, revision, baseline, run, step, attempt, weight}; 2xx lets the step go on. Redirects are not followed; loopback, link-local and metadata addresses are refused."""
+    timeout_seconds: int = Field(default=10, alias="timeoutSeconds")
     """Deadline of one call, in seconds."""
 
 
@@ -87,9 +87,9 @@ class CanaryStep(BaseModel):
         extra="allow",
         populate_by_name=True,
     )
-    weight: int | None = None
+    weight: int
     """Share of the requests in this step, in percent."""
-    pause_seconds: int | None = Field(default=None, alias="pauseSeconds")
+    pause_seconds: int = Field(default=0, alias="pauseSeconds")
     """Seconds to wait in this step after its analysis has passed."""
 
 
@@ -146,6 +146,23 @@ class Download(BaseModel):
     """Estimated seconds to the end; 0 when unknown."""
 
 
+class Evidence(BaseModel):
+    """Evidence about one rate of one model. See docs/canary.md."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    logs: list[int]
+    """Logarithms of the likelihood ratios for a candidate 1.25, 1.5, 2, 3, 5 and 10 times as bad, in millionths."""
+    windows: int
+    """Closed windows that it is made of."""
+    candidate: list[int]
+    """Bad requests and all requests of the candidate."""
+    baseline: list[int]
+    """Bad requests and all requests of the baseline."""
+
+
 class FieldSelector(BaseModel):
     """A field of the pod itself."""
 
@@ -200,9 +217,9 @@ class NamedValue(BaseModel):
         extra="allow",
         populate_by_name=True,
     )
-    name: str | None = None
+    name: str
     """Name of the header or cookie."""
-    value: str | None = None
+    value: str
     """The exact value."""
 
 
@@ -375,13 +392,13 @@ class Toleration(BaseModel):
 
 
 class UserHash(BaseModel):
-    """A fixed share of the users, chosen by a salted hash of their identity."""
+    """A fixed share of the users, chosen by a salted hash of the request header x-user-id."""
 
     model_config = ConfigDict(
         extra="allow",
         populate_by_name=True,
     )
-    percent: int | None = None
+    percent: int
     """Share of the users, in percent."""
     salt: str | None = None
     """Salt of the hash; another salt chooses other users."""
@@ -413,39 +430,41 @@ class Analysis(BaseModel):
         extra="allow",
         populate_by_name=True,
     )
-    interval: int | None = None
-    """Seconds between two checks."""
-    required_passes: int | None = Field(default=None, alias="requiredPasses")
-    """Checks in a row that must pass."""
+    interval: int = 60
+    """Seconds between two looks at the metrics."""
+    required_passes: int = Field(default=3, alias="requiredPasses")
+    """Windows in a row that must pass."""
     success_condition: str | None = Field(default=None, alias="successCondition")
     """CEL expression over status.metrics that must hold, for example status.metrics.latency.p95 < 200. Latencies are milliseconds."""
+    failure_condition: str | None = Field(default=None, alias="failureCondition")
+    """CEL expression over the same values that must not hold; if it does, the run is rolled back at once."""
     metrics: list[AnalysisMetric] | None = None
     """Metrics to judge besides error rate and latency."""
     prometheus: str | None = None
     """Name of a Prometheus server that the operator was configured with. Unset means its default."""
-    on_no_data: Literal["Hold", "Rollback"] | None = Field(default=None, alias="onNoData")
-    """What to do when there is no data to judge by."""
-    on_deadline: Literal["Hold", "Rollback"] | None = Field(default=None, alias="onDeadline")
-    """What to do with a check that stays undecided. Hold pauses and waits for a person."""
+    on_no_data: Literal["Hold", "Rollback"] = Field(default="Hold", alias="onNoData")
+    """What to do when there is no data to judge by. Hold pauses and waits for Prometheus, or a person."""
+    on_deadline: Literal["Hold", "Rollback"] = Field(default="Hold", alias="onDeadline")
+    """What to do with a check that stays undecided for 30 minutes. Hold waits for a person."""
 
 
 class Canary(BaseModel):
-    """Gives the new revision a share of the traffic and judges it before it gets all. Not supported yet."""
+    """Gives the new revision a share of the traffic and judges it before it gets all. docs/canary.md tells how."""
 
     model_config = ConfigDict(
         extra="allow",
         populate_by_name=True,
     )
     weight: int | None = None
-    """Share of the requests that the new revision gets, in percent."""
+    """Share of the requests that the new revision gets, in percent. Unset, and without steps, it is 5."""
     steps: list[CanaryStep] | None = None
     """Several shares, one after the other, instead of weight alone."""
-    stable_for_seconds: int | None = Field(default=None, alias="stableForSeconds")
-    """Seconds at 100 % for which the old revision is kept at full size, to return to."""
+    stable_for_seconds: int = Field(default=300, alias="stableForSeconds")
+    """Seconds at 100 % for which the old revision is kept at full size, to return to. 0 promotes without a last analysis."""
     readiness_path: str | None = Field(default=None, alias="readinessPath")
-    """Path on the new pods that must answer 200 before they get requests. Unset means /healthz."""
+    """Path on port 8080 of every new pod that must answer 200, asked by the operator, before the pod's revision gets requests or more of them. Unset means that the pods' own readiness is enough."""
     hooks: list[CanaryHook] | None = None
-    """Webhooks that are asked at each step. A hook that cannot be reached is no failed metric."""
+    """Webhooks that are asked when the analysis of a step has passed; all must answer 2xx before the run goes on. One that answers anything else, or nothing, holds the step and is asked again every 10 s. It is no failed metric."""
     analysis: Analysis | None = None
     """How the new revision is judged."""
 
@@ -530,7 +549,7 @@ class TrafficMatch(BaseModel):
     cookie: NamedValue | None = None
     """A cookie with this value."""
     user_hash: UserHash | None = Field(default=None, alias="userHash")
-    """A fixed share of the users, chosen by a salted hash of their identity."""
+    """A fixed share of the users, chosen by a salted hash of the request header x-user-id."""
 
 
 class TrafficRule(BaseModel):
@@ -540,9 +559,9 @@ class TrafficRule(BaseModel):
         extra="allow",
         populate_by_name=True,
     )
-    match: TrafficMatch | None = None
+    match: TrafficMatch
     """What a request must have. Exactly one of the fields."""
-    to: Literal["Canary", "Stable"] | None = None
+    to: Literal["Canary", "Stable"] = "Canary"
     """Side that gets the matching requests."""
 
 
@@ -554,11 +573,11 @@ class UpdateStrategy(BaseModel):
         populate_by_name=True,
     )
     type: Literal["RollingUpdate", "Canary", "InPlace", "Recreate"] = "RollingUpdate"
-    """RollingUpdate replaces pods step by step; Recreate removes the old pods first (for when two do not fit). Canary (a share of the traffic, judged by metrics) and InPlace (hot reload in the running pods) are not supported yet."""
+    """RollingUpdate replaces pods step by step; Recreate removes the old pods first (for when two do not fit); Canary gives the new revision a share of the traffic and judges it by metrics. InPlace (hot reload in the running pods) is not supported yet."""
     rolling_update: RollingUpdate | None = Field(default=None, alias="rollingUpdate")
     """Limits of a rolling update. Unset means maxSurge 1 and maxUnavailable 0."""
     canary: Canary | None = None
-    """Gives the new revision a share of the traffic and judges it before it gets all. Not supported yet."""
+    """Gives the new revision a share of the traffic and judges it before it gets all. docs/canary.md tells how."""
 
 
 class EnvVar(BaseModel):
@@ -610,14 +629,14 @@ class Pod(BaseModel):
 
 
 class Traffic(BaseModel):
-    """How requests are split between revisions. Not supported yet."""
+    """How requests are split between two revisions while a canary is on."""
 
     model_config = ConfigDict(
         extra="allow",
         populate_by_name=True,
     )
-    provider: Literal["Envoy", "GatewayAPI", "Istio", "Replicas"] | None = None
-    """What splits the requests. Envoy is run by the operator, GatewayAPI and Istio are the cluster's, Replicas splits by the number of pods."""
+    provider: Literal["Envoy", "GatewayAPI", "Istio", "Replicas"] = "Envoy"
+    """What splits the requests. Envoy is run by the operator; Replicas uses no proxy, the share is the number of pods and the status tells the real one. GatewayAPI and Istio are not supported yet. A change takes effect with the next run."""
     rules: list[TrafficRule] | None = None
     """Requests that go to one side whatever the weight is. The first match wins."""
 
@@ -635,6 +654,7 @@ __all__ = [
     "Download",
     "EnvVar",
     "EnvVarSource",
+    "Evidence",
     "FieldSelector",
     "GPU",
     "IntOrString",

@@ -194,7 +194,7 @@ class ModelServing(BaseModel):
     update_strategy: UpdateStrategy = Field(default={}, alias="updateStrategy", validate_default=True)
     """How a new revision replaces the old one."""
     traffic: Traffic | None = None
-    """How requests are split between revisions. Not supported yet."""
+    """How requests are split between two revisions while a canary is on."""
     priority: int = 100
     """Weight of the model among those in the same pod; requests of a higher one are scheduled first."""
     latency_sla_milliseconds: int | None = Field(default=None, alias="latencySLAMilliseconds")

@@ -13,6 +13,7 @@ from .common import (
     Condition,
     Display,
     Download,
+    Evidence,
     ObjectMeta,
     Pod,
     ResolvedSource,
@@ -21,9 +22,50 @@ from .common import (
     SecretReference,
     Tensor,
     Traffic,
+    TrafficRule,
     UpdateStrategy,
     WarmUp,
 )
+
+
+class CanaryPath(BaseModel):
+    """Where clients of the Service are led. Absent while they go straight to the pods."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    way: Literal["Direct", "Opening", "Entering", "Routed", "Leaving", "Closing"] | None = None
+    """Stretch of the way to the routers and back."""
+    since: str | None = None
+    """When it began."""
+    seen_at: str | None = Field(default=None, alias="seenAt")
+    """When the endpoints of the Service were seen to lead there."""
+
+
+class CanaryRun(BaseModel):
+    """A run of the past."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    run: int
+    """Number of the run."""
+    attempt: int
+    """Its last attempt."""
+    candidate: str
+    """Revision that was on trial."""
+    ending: str
+    """Promoted, Aborted, Reverted, Superseded, AnalysisFailed, NotReady, Unhealthy and others."""
+    step: int | None = None
+    """Step that it ended in."""
+    reason: str | None = None
+    """Why, in one line with numbers."""
+    started: str | None = None
+    """When it began."""
+    finished: str | None = None
+    """When it was decided."""
 
 
 class ModelReference(BaseModel):
@@ -56,6 +98,19 @@ class ProgressMarks(BaseModel):
     """Most bytes downloaded, by all pods."""
 
 
+class RevisionWeight(BaseModel):
+    """A revision and its share."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    revision: str
+    """Hash of the revision."""
+    weight: int
+    """Share in percent."""
+
+
 class ServedModel(BaseModel):
     """A model as it is served."""
 
@@ -85,6 +140,38 @@ class ServedModel(BaseModel):
     """Engine that runs it."""
     warm_up_median_milliseconds: float | None = Field(default=None, alias="warmUpMedianMilliseconds")
     """Median latency of the warm-up in milliseconds."""
+
+
+class TrafficSide(BaseModel):
+    """A revision that gets requests."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    revision: str | None = None
+    """Hash of the revision."""
+    versions: list[str] | None = None
+    """Versions of its models, by which a request may choose it."""
+
+
+class CanaryTraffic(BaseModel):
+    """The weights."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    weights: list[RevisionWeight] | None = None
+    """Weights asked for."""
+    possible: list[RevisionWeight] | None = None
+    """The highest weight of each revision that may be in force."""
+    change: int | None = None
+    """Number of the weights asked for; it only grows."""
+    asked_at: str | None = Field(default=None, alias="askedAt")
+    """When they were asked for."""
+    verified_at: str | None = Field(default=None, alias="verifiedAt")
+    """When they were in force. Absent before."""
 
 
 class PinnedModel(BaseModel):
@@ -179,6 +266,88 @@ class ServiceModel(BaseModel):
     """Joins concurrent requests into one run of the model. Unset means up to 8 rows without delay, if the model allows it and it was measured to be no slower per row. A model whose rows do not stay apart always runs one request at a time, and says so in /v2/models/<name>."""
 
 
+class TrafficState(BaseModel):
+    """The split that the traffic provider was last asked for. Absent while requests go straight to the pods."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    provider: Literal["Envoy", "GatewayAPI", "Istio", "Replicas"] | None = None
+    """What splits the requests."""
+    port: int | None = None
+    """First of the two ports on the routers, HTTP; gRPC is the next."""
+    change: int | None = None
+    """Number of this split; it only grows."""
+    stable: TrafficSide | None = None
+    """Side that gets the rest."""
+    candidate: TrafficSide | None = None
+    """Side that gets the weight."""
+    weight: int | None = None
+    """Share of the candidate asked for, in percent."""
+    effective_weight: float | None = Field(default=None, alias="effectiveWeight")
+    """Share of the candidate that is in force, as the provider says, in percent."""
+    rules: list[TrafficRule] | None = None
+    """Rules that come before the weight."""
+
+
+class CanaryState(BaseModel):
+    """What the canary remembers; docs/canary.md has the phases. It is what its decisions rest on: whoever edits it by hand decides for it. Absent numbers are 0."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    phase: Literal["Idle", "Preparing", "Shifting", "Analysing", "Paused", "Promoting", "Soaking", "RollingBack", "Draining"] | None = (
+        None
+    )
+    """Phase of the run."""
+    stable: str | None = None
+    """Revision that a roll-back returns to."""
+    candidate: str | None = None
+    """Revision on trial."""
+    retiring: str | None = None
+    """Revision that drains."""
+    run: int | None = None
+    """Number of the run, from 1; commands name it."""
+    step: int | None = None
+    """Number of the step, from 0; the number of steps means promotion."""
+    attempt: int | None = None
+    """Number of the attempt within the run, from 1."""
+    steps: list[int] | None = None
+    """Weights that this run follows, in percent."""
+    peak: int | None = None
+    """Highest weight that the run has been about."""
+    traffic: CanaryTraffic | None = None
+    """The weights."""
+    path: CanaryPath | None = None
+    """Where clients of the Service are led. Absent while they go straight to the pods."""
+    started: str | None = None
+    """When the run began."""
+    since: str | None = None
+    """When the phase began."""
+    deadline: str | None = None
+    """When the phase is overdue."""
+    until: str | None = None
+    """End of the pause or of the soak."""
+    pause: Literal["Step", "User", "Inconclusive", "MetricsUnavailable", "TrafficProvider"] | None = None
+    """Whom a paused run waits for."""
+    ending: str | None = None
+    """Why it rolls back, or how the last run ended."""
+    reason: str | None = None
+    """The same in one line, with numbers."""
+    token: str | None = None
+    """Token of the last command."""
+    answer: str | None = None
+    """What came of the last command."""
+    rejected: list[str] | None = None
+    """Revisions that were rolled back; they come again only by the command retry."""
+    history: list[CanaryRun] | None = None
+    """The last runs, oldest first."""
+    evidence: dict[str, Evidence] | None = None
+    """What the passed steps of the run have found."""
+
+
 class PaddleServiceStatus(BaseModel):
     """What the operator did. Written by the operator only."""
 
@@ -220,6 +389,10 @@ class PaddleServiceStatus(BaseModel):
     """Download in progress, of the slowest pod. Absent when none runs."""
     progress: Progress | None = None
     """When the rollout last got on, and until when it must get on."""
+    canary: CanaryState | None = None
+    """What the canary remembers; docs/canary.md has the phases. It is what its decisions rest on: whoever edits it by hand decides for it. Absent numbers are 0."""
+    traffic: TrafficState | None = None
+    """The split that the traffic provider was last asked for. Absent while requests go straight to the pods."""
 
 
 class PaddleServiceSpec(BaseModel):
@@ -252,7 +425,7 @@ class PaddleServiceSpec(BaseModel):
     update_strategy: UpdateStrategy = Field(default={}, alias="updateStrategy", validate_default=True)
     """How a new revision replaces the old one."""
     traffic: Traffic | None = None
-    """How requests are split between revisions. Not supported yet."""
+    """How requests are split between two revisions while a canary is on."""
 
 
 class PaddleService(BaseModel):
@@ -275,6 +448,10 @@ class PaddleService(BaseModel):
 
 
 __all__ = [
+    "CanaryPath",
+    "CanaryRun",
+    "CanaryState",
+    "CanaryTraffic",
     "ModelReference",
     "PaddleService",
     "PaddleServiceSpec",
@@ -283,6 +460,9 @@ __all__ = [
     "Progress",
     "ProgressMarks",
     "Revision",
+    "RevisionWeight",
     "ServedModel",
     "ServiceModel",
+    "TrafficSide",
+    "TrafficState",
 ]

@@ -82,6 +82,14 @@ MODELS_REFUSED = [
 
 # In both kinds: the block, the path of the field below it, the message.
 CANARY = {"weight": 5, "analysis": {"interval": 60}}
+RULE = {"match": {"header": {"name": "x-user", "value": "beta"}}, "to": "Canary"}
+
+
+def canary(block: Tree | None = None, **serving: object) -> Tree:
+    strategy: Tree = {"type": "Canary"}
+    return {"updateStrategy": strategy | ({"canary": block} if block is not None else {})} | serving
+
+
 SERVING_REFUSED: list[tuple[Tree, str, str]] = [
     (
         {"autoscaling": {"minReplicas": 1, "maxReplicas": 5}},
@@ -91,23 +99,64 @@ SERVING_REFUSED: list[tuple[Tree, str, str]] = [
     ({"autoscaling": {}}, "autoscaling", "autoscaling is not supported yet: remove it and set replicas"),
     (
         {"traffic": {"provider": "Envoy"}},
-        "traffic",
-        "traffic is not supported yet: remove it; requests go to all ready pods",
+        "",
+        "traffic is how a canary splits requests: set updateStrategy.type: Canary, or remove traffic",
     ),
     (
-        {"updateStrategy": {"type": "Canary"}},
-        "updateStrategy.type",
-        "updateStrategy.type Canary is not supported yet: use RollingUpdate or Recreate",
+        canary(traffic={"provider": "Istio"}),
+        "traffic.provider",
+        "traffic.provider GatewayAPI and Istio are not supported yet: use Envoy or Replicas",
+    ),
+    (
+        canary(traffic={"provider": "Replicas", "rules": [RULE]}),
+        "traffic",
+        "traffic.rules need a proxy: use provider: Envoy, or remove the rules",
+    ),
+    (
+        canary(traffic={"rules": [{"match": {}}]}),
+        "traffic.rules[0].match",
+        "traffic.rules: a match needs exactly one of header, cookie and userHash",
+    ),
+    (
+        canary(traffic={"rules": [{"match": {"userHash": {"percent": 5}}}] * 2}),
+        "traffic",
+        "traffic.rules: only one userHash rule is supported: give one percent, and one salt",
+    ),
+    (
+        canary({"readinessPath": "/x"}, traffic={"provider": "Replicas"}),
+        "",
+        "readinessPath needs a proxy, because pods get requests as soon as they are ready: use "
+        "traffic.provider Envoy",
+    ),
+    (
+        canary({"readinessPath": "x"}),
+        "updateStrategy.canary.readinessPath",
+        "updateStrategy.canary.readinessPath must be a path such as /v2/health/ready",
+    ),
+    (
+        canary({"weight": 5, "steps": [{"weight": 5}]}),
+        "updateStrategy.canary",
+        "set only one of updateStrategy.canary.weight and updateStrategy.canary.steps",
+    ),
+    (
+        canary({"steps": [{"weight": 50}, {"weight": 5}]}),
+        "updateStrategy.canary.steps",
+        "updateStrategy.canary.steps must not go down: order them by weight",
+    ),
+    (
+        canary({"hooks": [{"name": "a", "url": "file:///etc/passwd"}]}),
+        "updateStrategy.canary.hooks[0].url",
+        "updateStrategy.canary.hooks: url must begin with http:// or https://",
     ),
     (
         {"updateStrategy": {"type": "InPlace"}},
         "updateStrategy.type",
-        "updateStrategy.type InPlace is not supported yet: use RollingUpdate or Recreate",
+        "updateStrategy.type InPlace is not supported yet: use RollingUpdate, Canary or Recreate",
     ),
     (
         {"updateStrategy": {"canary": CANARY}},
-        "updateStrategy.canary",
-        "updateStrategy.canary is not supported yet: remove it and use type: RollingUpdate",
+        "updateStrategy",
+        "updateStrategy.canary needs type: Canary: change the type or remove the block",
     ),
     (
         {"gpu": {"memory": "8Gi"}},

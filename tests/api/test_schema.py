@@ -82,7 +82,7 @@ def test_what_is_not_supported_yet_has_no_defaults(plural: str) -> None:
         for path, node in nodes(schema(plural))
         if any(rule["rule"] == "false" for rule in node.get("x-kubernetes-validations", []))
     ]
-    assert len(refused) >= 4
+    assert len(refused) >= 2
     for path, node in refused:
         assert "not supported yet" in node["description"].lower(), path
         assert [below for below, child in nodes(node, path) if "default" in child] == []
