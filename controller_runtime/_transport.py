@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random as _random
-import socket
 import ssl as ssl_module
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
+from urllib.parse import urlsplit
 
-import aiohttp
 import structlog
-from yarl import URL
 
 from ._clock import SYSTEM_CLOCK, Clock
-from ._config import Config
+from ._config import Config, ConfigError
+from ._connection import Connection, Endpoint, Pool, close, proxy_authorization
+from ._http1 import ResponseParser
 from ._metrics_api import Metrics, NoMetrics
 from .errors import ApiError, RequestTimeout, TransportError, error_from_response
 
@@ -23,9 +23,7 @@ _log = structlog.get_logger("controller_runtime.transport")
 
 VERSION = "0.1.0"
 MAX_TRIES = 10
-CONNECT_TIMEOUT = 10.0
 _KEEP_IDLE = 30.0
-_ERRORS = (aiohttp.ClientError, OSError, asyncio.IncompleteReadError)
 
 
 class Stream(Protocol):
@@ -63,19 +61,24 @@ class Transport:
         random: Callable[[], float] = _random.random,
     ) -> None:
         self.config = config
-        self._base = config.server.rstrip("/")
+        self._endpoint, target = _endpoint(config)
+        self._pool = Pool(self._endpoint, limit=max_connections, keep=_KEEP_IDLE)
+        self._streams: set[Connection] = set()
         self._metrics = metrics or NoMetrics()
-        self._limit = max_connections
         self._clock = clock
         self._random = random
-        self._host = URL(self._base).authority
-        self._agent = f"{user_agent} controller_runtime/{VERSION}".strip()
-        self._proxy = config.proxy or None
-        self._server_name = (config.tls.server_name or None) if config.tls is not None else None
-        self._requests: aiohttp.ClientSession | None = None
-        self._streams: aiohttp.ClientSession | None = None
+        self._default_tls: ssl_module.SSLContext | None = None
         self._closed = False
         self._warned: set[str] = set()
+        self._target = target
+        agent = f"{user_agent} controller_runtime/{VERSION}".strip()
+        # What every request says. Identity: nothing that is worth coding goes over a local network.
+        self._common = (
+            f" HTTP/1.1\r\nHost: {self._endpoint.authority}\r\nUser-Agent: {_checked(agent)}\r\n"
+            "Accept-Encoding: identity\r\n"
+        )
+        if config.proxy and not self._endpoint.secure:
+            self._common += proxy_authorization(config.proxy)
 
     async def request(
         self,
@@ -93,35 +96,22 @@ class Transport:
         `path` and `query` are percent-encoded already. Raises a subclass of ApiError for any other answer,
         RequestTimeout at the deadline, TransportError when no answer came.
         """
-        if self._requests is None:
-            self._requests = self._session(self._limit)
-        session = self._requests
-        url = URL(f"{self._base}{path}?{query}" if query else f"{self._base}{path}", encoded=True)
-        headers = {"Accept": accept}
-        if body is not None:
-            headers["Content-Type"] = content_type
+        if query:
+            path = f"{path}?{query}"
         clock = self._clock
         end = clock.monotonic() + timeout
         renewed = False
         tries = 1
         while True:
-            self._authorize(headers)
+            message = self._message(method, path, accept, body, content_type)
             began = clock.monotonic()
             try:
-                async with session.request(
-                    method,
-                    url,
-                    data=body,
-                    headers=headers,
-                    ssl=self._ssl(),
-                    timeout=aiohttp.ClientTimeout(max(end - began, 0.001), sock_connect=CONNECT_TIMEOUT),
-                    proxy=self._proxy,
-                    server_hostname=self._server_name,
-                    allow_redirects=False,
-                ) as response:
-                    payload = await response.read()
-            except _ERRORS as error:  # TimeoutError is an OSError
-                self._metrics.request("<error>", method, self._host, clock.monotonic() - began)
+                async with asyncio.timeout(max(end - began, 0.001)):
+                    response, payload = await self._pool.exchange(
+                        self._context(), message, bodyless=method == "HEAD"
+                    )
+            except OSError as error:  # TimeoutError is one
+                self._metrics.request("<error>", method, self._endpoint.authority, clock.monotonic() - began)
                 failure: TransportError | ApiError = _lost(error, method, path, timeout)
                 if method != "GET" or isinstance(failure, RequestTimeout) or tries >= MAX_TRIES:
                     raise failure from error
@@ -129,12 +119,14 @@ class Transport:
                 pause = min(0.01 * 2**tries, 1.0) * (1.0 + self._random())
             else:
                 status = response.status
-                self._metrics.request(str(status), method, self._host, clock.monotonic() - began)
+                self._metrics.request(
+                    str(status), method, self._endpoint.authority, clock.monotonic() - began
+                )
                 if status < 300:
-                    if "Warning" in response.headers:
-                        self._warn(response.headers.getall("Warning"))
+                    if "warning" in response.headers:
+                        self._warn(response.headers["warning"])
                     return payload
-                asked = _retry_after(response.headers.get("Retry-After"))
+                asked = _retry_after(response.header("retry-after"))
                 failure = error_from_response(status, payload, retry_after=asked)
                 if status == 401 and not renewed:
                     renewed = True
@@ -156,82 +148,77 @@ class Transport:
 
         Raises as `request` does while opening (no retry: the caller has a backoff of its own).
         """
-        if self._streams is None:
-            self._streams = self._session(0)
-        url = URL(f"{self._base}{path}?{query}", encoded=True)
-        headers = {"Accept": accept}
-        response = await self._open(self._streams, url, headers, path, timeout)
-        if response.status == 401 and await self.config.credentials.renew():
-            response.close()
-            response = await self._open(self._streams, url, headers, path, timeout)
+        path = f"{path}?{query}"
+        connection, response = await self._open(path, accept, timeout)
         try:
+            if response.status == 401 and await self.config.credentials.renew():
+                connection.abort()
+                connection, response = await self._open(path, accept, timeout)
             if response.status != 200:
                 try:
                     async with asyncio.timeout(timeout):
-                        payload = await response.read()
-                except _ERRORS as error:
+                        payload = b"".join([piece async for piece in _pieces(connection)])
+                except OSError as error:
                     raise _lost(error, "GET", path, timeout) from error
-                asked = _retry_after(response.headers.get("Retry-After"))
+                asked = _retry_after(response.header("retry-after"))
                 raise error_from_response(response.status, payload, retry_after=asked)
-            yield _Body(response)
+            yield _Body(connection)
         finally:
-            response.close()  # never back to the pool: the rest of the body is still to come
+            connection.abort()  # never back to a pool: the rest of the body is still to come
 
-    async def _open(
-        self, session: aiohttp.ClientSession, url: URL, headers: dict[str, str], path: str, timeout: float
-    ) -> aiohttp.ClientResponse:
-        self._authorize(headers)
+    async def _open(self, path: str, accept: str, timeout: float) -> tuple[Connection, ResponseParser]:
+        message = self._message("GET", path, accept, None, "")
         began = self._clock.monotonic()
         code = "<error>"
         try:
             async with asyncio.timeout(timeout):
-                response = await session.get(
-                    url,
-                    headers=headers,
-                    ssl=self._ssl(),
-                    timeout=aiohttp.ClientTimeout(None, sock_connect=CONNECT_TIMEOUT),
-                    proxy=self._proxy,
-                    server_hostname=self._server_name,
-                    allow_redirects=False,
-                )
+                connection = await self._endpoint.connect(self._context())
+                self._streams.add(connection)
+                connection.lost.add_done_callback(lambda _: self._streams.discard(connection))
+                try:
+                    response = await connection.open(message)
+                except BaseException:
+                    connection.abort()
+                    raise
             code = str(response.status)
-            return response
-        except _ERRORS as error:
+            return connection, response
+        except OSError as error:
             raise _lost(error, "GET", path, timeout) from error
         finally:
-            self._metrics.request(code, "GET", self._host, self._clock.monotonic() - began)
+            elapsed = self._clock.monotonic() - began
+            self._metrics.request(code, "GET", self._endpoint.authority, elapsed)
 
     async def close(self) -> None:
         """Close every connection. Requests that are running fail with TransportError."""
         self._closed = True
-        for session in (self._requests, self._streams):
-            if session is not None:
-                await session.close()
-        self._requests = self._streams = None
+        await self._pool.close()
+        await close(self._streams)
 
-    def _session(self, limit: int) -> aiohttp.ClientSession:
+    def _message(self, method: str, path: str, accept: str, body: bytes | None, content_type: str) -> bytes:
+        """The bytes of one request, with the credentials of this moment."""
         if self._closed:
-            raise TransportError(f"{self._base}: the client was closed; open a new one")
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=limit, keepalive_timeout=_KEEP_IDLE, socket_factory=_keepalive_socket
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": self._agent, "Accept-Encoding": "identity"},
-            timeout=aiohttp.ClientTimeout(None),
-            trust_env=False,  # it looks for netrc and proxies, in a thread, on every request
-            auto_decompress=True,
-            read_bufsize=512 * 1024,
-        )
+            raise TransportError(f"{self.config.server}: the client was closed; open a new one")
+        if not (path.isascii() and path.isprintable()) or " " in path:
+            raise ValueError(f"{path!r} is not percent-encoded")
+        head = f"{method} {self._target}{path}{self._common}Accept: {accept}\r\n"
+        authorization = self.config.credentials.authorization()
+        if authorization:
+            head += f"Authorization: {_checked(authorization)}\r\n"
+        if body is not None:
+            head += f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+            return head.encode("latin-1") + body
+        if method not in ("GET", "HEAD"):
+            head += "Content-Length: 0\r\n"
+        return f"{head}\r\n".encode("latin-1")
 
-    def _ssl(self) -> ssl_module.SSLContext | bool:
-        tls = self.config.tls
-        return True if tls is None else tls.context()
-
-    def _authorize(self, headers: dict[str, str]) -> None:
-        value = self.config.credentials.authorization()
-        if value:
-            headers["Authorization"] = value
+    def _context(self) -> ssl_module.SSLContext | None:
+        if not self._endpoint.secure:
+            return None
+        if self.config.tls is not None:
+            return self.config.tls.context()
+        if self._default_tls is None:
+            self._default_tls = ssl_module.create_default_context()
+        return self._default_tls
 
     def _warn(self, texts: list[str]) -> None:
         for text in texts:
@@ -241,37 +228,62 @@ class Transport:
 
 
 class _Body:
-    """`Stream` over a response."""
+    """`Stream` over a connection."""
 
-    __slots__ = ("_read", "_response")
+    __slots__ = ("_connection",)
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self._read = response.content.readany
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
     async def read(self) -> bytes:
         try:
-            return await self._read()
-        except _ERRORS as error:
+            return await self._connection.read()
+        except OSError as error:
             raise TransportError(f"stream cut: {error!r}") from error
 
     def abort(self) -> None:
-        self._response.close()
+        self._connection.abort()
 
 
-def _keepalive_socket(info: aiohttp.AddrInfoType) -> socket.socket:
-    """A socket that notices a dead peer after 30 s + 3 x 10 s: HTTP/1.1 has no ping of its own."""
-    family, kind, protocol = info[0], info[1], info[2]
-    made = socket.socket(family=family, type=kind, proto=protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, name):  # not on every platform under these names
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return made
+async def _pieces(connection: Connection) -> AsyncIterator[bytes]:
+    while piece := await connection.read():
+        yield piece
 
 
-def _lost(error: BaseException, method: str, path: str, timeout: float) -> TransportError:
-    if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
+def _endpoint(config: Config) -> tuple[Endpoint, str]:
+    """Where to connect, and what precedes the path in a request line. Raises ConfigError."""
+    try:
+        parts = urlsplit(config.server.rstrip("/"))
+        secure = parts.scheme == "https"
+        port = parts.port or (443 if secure else 80)
+    except ValueError as error:
+        raise ConfigError(f"server {config.server!r}: {error}") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"server {config.server!r}: use https://host:port")
+    if config.proxy and urlsplit(config.proxy).scheme != "http":
+        raise ConfigError(f"proxy {config.proxy!r}: use http://host:port, TLS goes through it")
+    authority = parts.netloc.rpartition("@")[2]
+    endpoint = Endpoint(
+        secure=secure,
+        host=parts.hostname,
+        port=port,
+        authority=_checked(authority),
+        server_name=config.tls.server_name if config.tls is not None else "",
+        proxy=config.proxy,
+    )
+    absolute = bool(config.proxy) and not secure  # a proxy for plain HTTP wants to know where to
+    return endpoint, f"http://{authority}{parts.path}" if absolute else parts.path
+
+
+def _checked(value: str) -> str:
+    if not (value.isascii() and value.isprintable()):
+        raise ConfigError("a header's value holds a line break or something else that is no printable ASCII")
+    return value
+
+
+def _lost(error: OSError, method: str, path: str, timeout: float) -> TransportError:
+    path = path.partition("?")[0]
+    if isinstance(error, TimeoutError):
         return RequestTimeout(f"{method} {path}: no answer in {timeout:g} s")
     return TransportError(f"{method} {path}: {error or type(error).__name__}")
 

@@ -38,6 +38,7 @@ def outcome(name: str, wall: float, cpu: float, requests: int) -> Outcome:
         contender=name,
         wall=dict.fromkeys(PHASES, wall),
         cpu=dict.fromkeys((*PHASES, "idle"), cpu),
+        server_cpu=dict.fromkeys(PHASES[:3], cpu),
         latency={f"storm {quantile}": wall for quantile in ("p50", "p99")},
         requests={"APPLY configmaps": requests},
     )

@@ -47,15 +47,18 @@ def machine_cpu() -> float:
     return (user + nice + system + irq + softirq) / _TICKS
 
 
+def children_cpu() -> float:
+    """CPU seconds of this process's children now running: API server, etcd and a contender."""
+    children: list[str] = []
+    for thread in Path("/proc/self/task").iterdir():
+        children += (thread / "children").read_text().split()
+    return sum(usage(int(child)).cpu for child in children)
+
+
 def own_cpu() -> float:
     """CPU seconds of this process and of its children, those that have ended included."""
     times = os.times()
-    total = times.user + times.system + times.children_user + times.children_system
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    for thread in Path("/proc/self/task").iterdir():
-        if thread.name != str(os.getpid()):
-            children += (thread / "children").read_text().split()
-    return total + sum(usage(int(child)).cpu for child in children)
+    return times.user + times.system + times.children_user + times.children_system + children_cpu()
 
 
 def parse_requests(text: str) -> Requests:

@@ -16,7 +16,7 @@ from pathlib import Path
 from controller_runtime.testing import Envtest
 
 from .load import Load
-from .measure import Requests, machine_cpu, own_cpu, requests, usage
+from .measure import Requests, children_cpu, machine_cpu, own_cpu, requests, usage
 from .peers import Contender
 
 TIMEOUT = 600.0
@@ -30,6 +30,10 @@ class Outcome:
     contender: str
     wall: dict[str, float] = field(default_factory=dict)
     cpu: dict[str, float] = field(default_factory=dict)
+    server_cpu: dict[str, float] = field(default_factory=dict)
+    """What the same work costs the API server and etcd."""
+    load_cpu: dict[str, float] = field(default_factory=dict)
+    """What it costs the benchmark's own client."""
     latency: dict[str, float] = field(default_factory=dict)
     others: float = 0.0
     """Share of the machine that everybody else took meanwhile."""
@@ -57,11 +61,13 @@ async def measure(
     async with Load(env.config, namespace) as load:
         await load.create(early, "one")
         load.take_latencies()
+        servers = children_cpu()
         began = time.monotonic()
         async with running(contender, kubeconfig, namespace, workers, log) as process:
             await load.settled(TIMEOUT)
             outcome.wall["cold"] = time.monotonic() - began
             outcome.cpu["cold"] = usage(process.pid).cpu
+            outcome.server_cpu["cold"] = children_cpu() - outcome.cpu["cold"] - servers
             load.take_latencies()
 
             await _phase(outcome, "live", process.pid, load, load.create(live, "one"))
@@ -93,12 +99,14 @@ async def measure(
 
 
 async def _phase(outcome: Outcome, name: str, pid: int, load: Load, work: object) -> None:
-    cpu, began = usage(pid).cpu, time.monotonic()
+    cpu, all_cpu, load_cpu, began = usage(pid).cpu, children_cpu(), time.process_time(), time.monotonic()
     await work  # type: ignore[misc]
     await load.settled(TIMEOUT)
     outcome.wall[name] = time.monotonic() - began
     await asyncio.sleep(0.3)  # the events of the last children
     outcome.cpu[name] = usage(pid).cpu - cpu
+    outcome.server_cpu[name] = children_cpu() - all_cpu - outcome.cpu[name]
+    outcome.load_cpu[name] = time.process_time() - load_cpu
     found = load.take_latencies()
     outcome.latency[f"{name} p50"] = found[len(found) // 2]
     outcome.latency[f"{name} p99"] = found[int(len(found) * 0.99)]

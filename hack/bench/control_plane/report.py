@@ -82,6 +82,7 @@ class Report:
     def table(self) -> str:
         """Every run's figures, one row each."""
         head = ["run", *(f"{phase} wall" for phase in PHASES), *(f"{p} CPU" for p in (*PHASES, "idle"))]
+        head += [f"{phase} server CPU" for phase in PHASES[:3]]
         rows = [[*head, "storm p50/p99 ms", "RSS/peak MiB", "others", "requests"]]
         for outcome in self.outcomes:
             latency = "/".join(f"{outcome.latency[f'storm {q}'] * 1000:.0f}" for q in ("p50", "p99"))
@@ -90,6 +91,7 @@ class Report:
                     outcome.contender,
                     *(f"{outcome.wall[phase]:.2f}" for phase in PHASES),
                     *(f"{outcome.cpu[phase]:.2f}" for phase in (*PHASES, "idle")),
+                    *(f"{outcome.server_cpu[phase]:.2f}" for phase in PHASES[:3]),
                     latency,
                     f"{outcome.resident:.0f}/{outcome.peak:.0f}",
                     f"{outcome.others:.0%}",
