@@ -269,29 +269,29 @@ async def test_a_cancelled_exchange_takes_its_connection_along() -> None:
             await task
 
 
-async def test_a_connection_given_up_frees_its_socket(tmp_path: Path) -> None:
-    """The loop must close it: a number that is free too early serves two connections."""
+async def test_a_connection_given_up_leaves_its_socket_to_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which still says goodbye on it: a number that is free too early would serve two connections."""
     authority = CertificateAuthority(tmp_path)
     context = ssl.create_default_context(cafile=str(authority.file))
+    made = Connection.connection_made
 
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        await reader.read()
+    def give_up(connection: Connection, transport: asyncio.BaseTransport) -> None:
+        made(connection, transport)
+        task.cancel()
 
-    async with Server(silent).running() as mute, Server().running(serving(authority)) as server:
-        for _ in range(5):
-            for turns in range(12):
-                secure = Endpoint(secure=True, host="127.0.0.1", port=mute.port, authority="x")
-                task = asyncio.create_task(secure.connect(context))
-                for _ in range(turns):
-                    await asyncio.sleep(0)
-                task.cancel()
-                await asyncio.wait({task})
-                port = Endpoint(secure=True, host="127.0.0.1", port=server.port, authority="x")
-                connection = await port.connect(context)
-                assert (await connection.exchange(GET, bodyless=False))[1] == b"ok"
-                connection.abort()
-                await connection.lost
+    async with Server().running(serving(authority)) as server:
+        endpoint = Endpoint(secure=True, host="127.0.0.1", port=server.port, authority="x")
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "connection_made", give_up)
+            task = asyncio.create_task(endpoint.connect(context))
+            await asyncio.wait({task})
+            assert task.cancelled()
+        connection = await endpoint.connect(context)
+        assert (await connection.exchange(GET, bodyless=False))[1] == b"ok"
+        connection.abort()
+        await connection.lost
 
 
 async def test_a_pool_closed_while_it_connects_leaves_nothing() -> None:
