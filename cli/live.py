@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import Protocol
 
 from . import status, words
 from .errors import CliError
@@ -11,13 +11,22 @@ from .reading import Reading
 #: Seconds between two looks.
 EVERY = 1.0
 
+
+class Out(Protocol):
+    """Where the view goes; standard output is one."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
 _HOME, _END_OF_LINE, _BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 _CLEAR = "\x1b[2J"
 
 
 def watch(
     look: Callable[[], Reading],
-    out: TextIO,
+    out: Out,
     *,
     terminal: bool,
     sleep: Callable[[float], None] = time.sleep,
@@ -51,7 +60,7 @@ def watch(
         sleep(EVERY)
 
 
-def _draw(out: TextIO, lines: list[str], *, first: bool) -> None:
+def _draw(out: Out, lines: list[str], *, first: bool) -> None:
     """Over the last picture, line by line, so that nothing flickers."""
     out.write(
         (_CLEAR if first else "") + _HOME + "".join(f"{line}{_END_OF_LINE}\n" for line in lines) + _BELOW
@@ -59,7 +68,7 @@ def _draw(out: TextIO, lines: list[str], *, first: bool) -> None:
     out.flush()
 
 
-def _line(out: TextIO, stamp: str, line: str, shown: str) -> str:
+def _line(out: Out, stamp: str, line: str, shown: str) -> str:
     """Numbers of seconds alone are no news."""
     news = words.still(line)
     if news != shown:
@@ -68,7 +77,7 @@ def _line(out: TextIO, stamp: str, line: str, shown: str) -> str:
     return news
 
 
-def _tell(out: TextIO, line: str, shown: str) -> str:
+def _tell(out: Out, line: str, shown: str) -> str:
     if shown != "trouble":
         out.write(line + "\n")
         out.flush()

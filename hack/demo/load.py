@@ -11,7 +11,7 @@ import aiohttp
 from hack.demo.predict import HEADER, Request
 
 LONGEST = 120.0
-"""No load lasts longer than this many seconds, whatever happens around it."""
+"""No load lasts longer than this many seconds, whatever happens around it, unless it is told to."""
 BUSIEST = 8
 
 
@@ -45,9 +45,10 @@ async def steady(
     stop: asyncio.Event,
     outcome: Outcome,
     timeout: float = 30.0,
+    longest: float = LONGEST,
 ) -> None:
-    """Sends up to `rate` requests a second until `stop`, at most LONGEST seconds and BUSIEST at once: what is
-    measured is whether any fails, so servers that are slower than the rate slow the load down.
+    """Sends up to `rate` requests a second until `stop`, at most `longest` seconds and BUSIEST at once: what
+    is measured is whether any fails, so servers that are slower than the rate slow the load down.
 
     Each has a connection of its own, so that each is routed anew. `check` gets body and header length of an
     answer and returns the version that gave it, or raises ValueError when the answer is wrong.
@@ -61,7 +62,7 @@ async def steady(
     ):
         number = 0
         places = asyncio.Semaphore(BUSIEST)
-        while not stop.is_set() and time.monotonic() - began < LONGEST:
+        while not stop.is_set() and time.monotonic() - began < longest:
             if (ahead := began + number / rate - time.monotonic()) > 0:
                 await asyncio.sleep(ahead)
             await places.acquire()
