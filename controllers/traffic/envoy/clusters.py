@@ -6,7 +6,7 @@ from typing import Final
 from ...resources.wire import JSON
 from .endpoints import Address, Protocol
 
-_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 ADS: Final[JSON] = {"ads": {}, "resource_api_version": "V3"}
 
 # Limits are the runtime's business: it answers 429 or 503 itself, with a reason. Retries are held within
@@ -76,8 +76,8 @@ def _common(protocol: Protocol) -> JSON:
         "lb_policy": "LEAST_REQUEST",
         "circuit_breakers": _BREAKERS,
         "typed_extension_protocol_options": {
-            _OPTIONS: {
-                "@type": f"type.googleapis.com/{_OPTIONS}",
+            HTTP_OPTIONS: {
+                "@type": f"type.googleapis.com/{HTTP_OPTIONS}",
                 # Shorter than the runtime keeps an idle connection, so that it is not closed under a request.
                 "common_http_protocol_options": {"idle_timeout": "30s"},
                 "explicit_http_config": {spoken: {}},

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("controllers.traffic")
 
 _KINDS: Final[Mapping[str, Kind]] = {str(kind): kind for kind in Kind}
+SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 #: Resources that are encoded without letting others have their turn.
 _BATCH: Final = 16
 
@@ -85,7 +86,7 @@ class Server:
     async def start(self) -> None:
         """Listen. Raises RuntimeError when the address cannot be bound."""
         import grpc
-        from envoy.service.discovery.v3 import ads_pb2_grpc
+        from envoy.service.discovery.v3 import discovery_pb2
 
         from .encoding import Encoder
 
@@ -102,8 +103,13 @@ class Server:
                 ("grpc.so_reuseport", 0),
             ]
         )
-        handler: object = _Servicer(self)
-        ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(handler, server)
+        method = grpc.stream_stream_rpc_method_handler(
+            self._stream,
+            request_deserializer=discovery_pb2.DiscoveryRequest.FromString,
+            response_serializer=discovery_pb2.DiscoveryResponse.SerializeToString,
+        )
+        methods = {"StreamAggregatedResources": method}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
         self.port = server.add_secure_port(self._options.address, self._tls())
         if not self.port:
             raise RuntimeError(f"ADS cannot listen on {self._options.address}: is another program there?")
@@ -122,6 +128,9 @@ class Server:
             return grpc.ssl_server_certificate_configuration([(key, certificate)])
 
         return grpc.dynamic_ssl_server_credentials(configuration(), configuration)
+
+    async def _stream(self, requests: object, context: Context) -> None:
+        await self.serve(context)
 
     async def serve(self, context: Context) -> None:
         """One stream, from its first byte to its end."""
@@ -190,16 +199,6 @@ class Server:
                 fresh = 0
                 await asyncio.sleep(0)
         return encoder.response(response)
-
-
-class _Servicer:
-    """What gRPC calls."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-
-    async def StreamAggregatedResources(self, requests: Iterable[object], context: Context) -> None:
-        await self._server.serve(context)
 
 
 def _decoded(message: Any) -> Request | None:
