@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from artifacts import ArtifactError, Batching, load_config
 from runtime.addresses import bind, reserve
@@ -15,6 +16,9 @@ from runtime.errors import Reason
 from runtime.prestart import Prestarted, prestart
 from runtime.restarts import RestartOptions
 from runtime.spec import Limits, ModelSpec, from_argument, from_desired
+
+if TYPE_CHECKING:
+    from runtime.telemetry.tracing import Tracing
 
 _CONFIG = "/etc/paddle/models.yaml"
 _MIB = 1 << 20
@@ -73,11 +77,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--crash-rest", type=float, default=60.0, help="seconds before a model that failed so is tried again")
     add("--no-fast-path", action="store_true", help="answer all requests through aiohttp")
+    add(
+        "--trace-endpoint",
+        default=_environ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        help="OTLP/gRPC collector, http://host:4317; no traces without one",
+    )
+    add(
+        "--trace-ratio",
+        type=float,
+        default=_environ("OTEL_TRACES_SAMPLER_ARG") or "0.01",
+        help="share of requests that are traced when their caller says nothing",
+    )
     add("--termination-log", type=Path, default=Path("/dev/termination-log"), help="file for the last word")
     add(
         "--log-level", default="info", choices=["debug", "info", "warning", "error"], help="of the JSON lines"
     )
     return parser
+
+
+def _environ(*names: str) -> str:
+    """The first of these variables that says something."""
+    return next((os.environ[name] for name in names if os.environ.get(name)), "")
 
 
 class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
@@ -134,6 +154,7 @@ def _serve(
             admin=admin,
             termination_log=options.termination_log,
             grpc=grpc,
+            tracing=_tracing(options, labels),
             fast_path=not options.no_fast_path,
         )
         stop_on_signals(service)
@@ -141,6 +162,20 @@ def _serve(
 
     uvloop.run(run())
     return 0
+
+
+def _tracing(options: argparse.Namespace, labels: dict[str, str]) -> Tracing | None:
+    if not options.trace_endpoint:
+        return None
+    from runtime.telemetry.tracing import Tracing
+
+    resource = {
+        "service.name": labels["paddle_service"] or "paddle-runtime",
+        "service.namespace": labels["paddle_namespace"],
+        "service.version": labels["revision"],
+        "service.instance.id": os.environ.get("POD_NAME", ""),
+    }
+    return Tracing(options.trace_endpoint, ratio=options.trace_ratio, resource=resource)
 
 
 def _specs(options: argparse.Namespace) -> tuple[dict[str, str], list[ModelSpec]]:
@@ -191,6 +226,8 @@ def _limits(options: argparse.Namespace) -> Limits:
         value = getattr(options, name)
         if value is not None and value <= 0:
             raise ValueError(f"--{name.replace('_', '-')} {value} must be above 0")
+    if not 0 <= options.trace_ratio <= 1:
+        raise ValueError(f"--trace-ratio {options.trace_ratio} must be from 0 to 1")
     if options.max_body * 2 > options.arena:
         raise ValueError(
             f"--arena {options.arena} is too small for --max-body {options.max_body}; give twice as much"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from math import prod
 
 from runtime.arena import ALIGN, Arena, Block
@@ -26,7 +26,7 @@ class Batch:
     or write them any more.
     """
 
-    __slots__ = ("buffer", "entries", "limit", "rows", "seq", "start", "why", "window")
+    __slots__ = ("buffer", "entries", "limit", "marks", "rows", "seq", "start", "why", "window")
 
     def __init__(
         self, entries: Sequence[Entry[Job, Rows]], buffer: Rows, window: Block, why: Why, limit: float
@@ -39,12 +39,33 @@ class Batch:
         self.start = entries[0].start
         self.rows = sum(entry.rows for entry in entries)
         self.seq = 0
+        self.marks = [entry.item.mark for entry in entries if entry.item.mark is not None]
         buffer.block.acquire()
 
     def tensors(self) -> list[Tensor]:
         """Inputs, then the window."""
         window = Tensor(BY_NAME["BYTES"].code, WINDOW, self.window.offset, self.window.nbytes, ())
         return [*self.buffer.tensors(self.start, self.rows), window]
+
+    @property
+    def shape(self) -> Hashable:
+        """What its costs are kept under. A retry runs in a lane of its own and counts for no shape."""
+        key = self.entries[0].group.key
+        return None if self.buffer.whole or (isinstance(key, tuple) and key[:1] == ("again",)) else key
+
+    def sent(self) -> None:
+        for mark in self.marks:
+            mark.dispatched(self.rows, len(self.entries), self.marks)
+
+    def ran(self, times: tuple[int, int, int]) -> None:
+        for mark in self.marks:
+            mark.ran(times)
+
+    def fail(self, error: RequestError) -> None:
+        """Releases it and answers all of its requests."""
+        self.release()
+        for entry in self.entries:
+            entry.item.fail(error)
 
     def release(self) -> None:
         self.buffer.block.release()
@@ -78,7 +99,13 @@ class Outputs:
             total += -(-size // ALIGN) * ALIGN
         return total
 
-    def whole(self, frame: Frame) -> list[OutputTensor]:
+    def of(self, batch: Batch, entry: Entry[Job, Rows], frame: Frame) -> list[OutputTensor]:
+        """The outputs of one request of a batch; if there are several, it has been seen to scale."""
+        if len(batch.entries) == 1:
+            return self._whole(frame)
+        return self._slice(frame, entry.start - batch.start, entry.rows)
+
+    def _whole(self, frame: Frame) -> list[OutputTensor]:
         assert self.signature is not None
         return [
             OutputTensor(spec, tensor.dims, self._arena.read(tensor.offset, tensor.nbytes))
@@ -89,8 +116,7 @@ class Outputs:
         """Every output has as many rows as the batch."""
         return all(tensor.dims[:1] == (rows,) for tensor in frame.tensors)
 
-    def slice(self, frame: Frame, row: int, rows: int) -> list[OutputTensor]:
-        """The outputs of `rows` rows from `row` on; the batch has been seen to scale."""
+    def _slice(self, frame: Frame, row: int, rows: int) -> list[OutputTensor]:
         assert self.signature is not None
         found = []
         for spec, tensor in zip(self.signature.outputs, frame.tensors, strict=True):

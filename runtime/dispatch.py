@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 
 from runtime.arena import Arena, ArenaFull
@@ -18,6 +18,7 @@ from runtime.rows import Rows, row_bytes, shape_key
 from runtime.signature import Signature
 from runtime.slot import Slot
 from runtime.spec import Limits
+from runtime.telemetry.mark import Mark
 
 _MOST_ATTEMPTS = 2
 # A second batch waits in a busy worker only when runs are so short that the way there and back counts.
@@ -68,7 +69,12 @@ class Dispatcher:
             self._row_seconds = self._costs.seconds(None, rows) / rows
 
     def submit(
-        self, inputs: Sequence[InputTensor], *, timeout: float, abandoned: Callable[[], bool]
+        self,
+        inputs: Sequence[InputTensor],
+        *,
+        timeout: float,
+        abandoned: Callable[[], bool],
+        mark: Mark | None = None,
     ) -> asyncio.Future[Result]:
         """Admits a checked request; the future ends within `timeout` seconds.
 
@@ -91,7 +97,7 @@ class Dispatcher:
         except ArenaFull as error:
             raise self._full(f"the memory of model {self._name!r} is full: {error}") from None
         future: asyncio.Future[Result] = loop.create_future()
-        job = Job(group.buffer.block, future=future, abandoned=abandoned)
+        job = Job(group.buffer.block, future=future, abandoned=abandoned, mark=mark)
         entry = batcher.admit(group, job, rows, now=now, deadline=now + timeout)
         group.buffer.write(entry.start, inputs)
         job.expiry = loop.call_at(entry.deadline, self._expire, entry)
@@ -147,9 +153,7 @@ class Dispatcher:
         while (batch := slot.take()) is not None:
             self._left(batch)
             if gone is not None:
-                batch.release()
-                for entry in batch.entries:
-                    entry.item.fail(gone)
+                batch.fail(gone)
             else:
                 self._retry(batch, why, counted=first)
             first = False
@@ -177,10 +181,9 @@ class Dispatcher:
         limit = self._batcher.options.max_rows
         key = shape_key(inputs)
         if key is None:
-            first = inputs[0].shape
-            return self._batcher.open(None, 1, Rows(self._arena, inputs, 1, whole=True), alone=True), first[
-                0
-            ] if first else 1
+            shape = inputs[0].shape
+            whole = self._batcher.open(None, 1, Rows(self._arena, inputs, 1, whole=True), alone=True)
+            return whole, shape[0] if shape else 1
         rows = inputs[0].shape[0]
         if limit == 1 or rows >= limit:
             return self._batcher.open(key, rows, Rows(self._arena, inputs, rows), alone=True), rows
@@ -286,6 +289,7 @@ class Dispatcher:
         assert slot.worker is not None
         frame = Frame(Op.RUN, 0, rows=min(batch.rows, MAX_ROWS), tensors=batch.tensors())
         batch.seq = slot.worker.send(frame)
+        batch.sent()
         slot.give(batch, asyncio.get_running_loop().time())
 
     def _arm(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
@@ -308,18 +312,15 @@ class Dispatcher:
             return
         times = TIMES.unpack(frame.payload)
         run = times[1] / 1e9
-        key = batch.entries[0].group.key if not batch.buffer.whole else None
-        self._costs.observe(self._shape(batch, key), batch.rows, run)
+        batch.ran(times)
+        self._costs.observe(batch.shape, batch.rows, run)
         self._row_seconds += 0.1 * (run / max(1, batch.rows) - self._row_seconds)
         self._metrics.duration.observe(run)
         now = asyncio.get_running_loop().time()
         waited = 0.0
         answers: list[tuple[Job, Result]] = []
         for entry in batch.entries:
-            if len(batch.entries) == 1:
-                outputs = self._outputs.whole(frame)
-            else:
-                outputs = self._outputs.slice(frame, entry.start - batch.start, entry.rows)
+            outputs = self._outputs.of(batch, entry, frame)
             queue = max(0.0, now - entry.arrived - run)
             waited += queue
             answers.append((entry.item, Result(outputs, queue, run)))
@@ -328,11 +329,6 @@ class Dispatcher:
         self.kick()  # the worker is fed before the answers are written
         for job, result in answers:
             job.succeed(result)
-
-    @staticmethod
-    def _shape(batch: Batch, key: Hashable) -> Hashable:
-        """A retry runs in a lane of its own, but costs what its shape costs."""
-        return None if isinstance(key, tuple) and key[:1] == ("again",) else key
 
     def _failed(self, slot: Slot, batch: Batch, frame: Frame) -> None:
         error, need = read_error(frame)

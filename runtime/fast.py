@@ -19,7 +19,7 @@ import httptools
 from runtime.body import length_allowed
 from runtime.connections import error_body
 from runtime.errors import RequestError
-from runtime.http import GONE, SERVER, Http, request_id
+from runtime.http import GONE, SERVER, Http, request_id, span_name
 from runtime.inference import JSON, Content, Started, Trace
 from runtime.job import Result
 from runtime.spec import Limits
@@ -37,7 +37,7 @@ _NAMES = {
     name.lower().encode(): name
     for name in (
         "Content-Type", "Content-Length", "X-Request-Id", "X-Request-Timeout",
-        "Inference-Header-Content-Length",
+        "Inference-Header-Content-Length", "Traceparent",
     )
 }  # fmt: skip
 _REASONS = {
@@ -167,13 +167,17 @@ class _Connection(asyncio.Protocol):
 
     def _begin(self, line: re.Match[bytes], headers: dict[str, str], body: bytes) -> None:
         http = self._http
+        now = self._loop.time()
+        waited = now - self._idle_since if self._awaiting else 0.0
         self._busy = True
         self._first = self._awaiting = False
         http.inflight += 1
-        http.last_request = self._loop.time()
+        http.last_request = now
         started = perf_counter()
         trace = Trace(request_id(headers.get("X-Request-Id", "")))
         path = line[0][5:-11].decode("ascii")
+        if http.tracing is not None:
+            trace.mark = http.tracing.begin(headers.get("Traceparent"), span_name(path), waited)
         try:
             work = self._start(line, trace, headers, body)
         except RequestError as error:
@@ -256,7 +260,7 @@ class _Connection(asyncio.Protocol):
             if last:
                 transport.close()
         seconds = perf_counter() - started
-        http.counted(trace, status, seconds)
+        http.counted(trace, status, seconds, problem)
         http.logged(trace, "POST", path, status, seconds, problem)
         if self._paused and transport is not None:
             self._paused = False

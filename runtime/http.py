@@ -8,6 +8,7 @@ import re
 from collections.abc import Awaitable, Callable
 from os import urandom
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import orjson
 from aiohttp import web
@@ -23,6 +24,9 @@ from runtime.model import Model
 from runtime.registry import Registry
 from runtime.signature import Wire
 from runtime.spec import Limits
+
+if TYPE_CHECKING:
+    from runtime.telemetry.tracing import Tracing
 
 VERSION = "0.1.0"
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -51,6 +55,11 @@ def request_id(given: str) -> str:
     return given if given and _REQUEST_ID.fullmatch(given) else urandom(16).hex()
 
 
+def span_name(path: str) -> str:
+    """What a request is called in a trace: no model's name, or there would be too many."""
+    return "POST /predict" if path == "/predict" else "POST /v2/models/{model}/infer"
+
+
 Route = Callable[[Exchange], Awaitable[web.Response]]
 
 
@@ -63,6 +72,7 @@ class Http:
         self._log = log
         self._access_log = log.bind().is_enabled_for(logging.INFO)
         self.inference = Inference(registry, limits)
+        self.tracing: Tracing | None = None
         self.inflight = 0
         self.last_request = 0.0
         self.server = Server(self.handle, header=limits.header, idle=limits.idle, life=limits.connection_life)
@@ -86,6 +96,10 @@ class Http:
         self.inflight += 1
         if inference:
             self.last_request = now
+            if self.tracing is not None:
+                exchange.mark = self.tracing.begin(
+                    request.headers.get("Traceparent"), span_name(request.path)
+                )
         problem = ""
         try:
             if request.method != method and not (method == "GET" and request.method == "HEAD"):
@@ -120,13 +134,21 @@ class Http:
             return  # a probe's answer while loading is no event
         seconds = perf_counter() - exchange.started
         if inference:
-            self.counted(exchange, response.status, seconds)
+            self.counted(exchange, response.status, seconds, problem)
         request = exchange.request
         self.logged(exchange, request.method, request.path, response.status, seconds, problem)
 
-    def counted(self, trace: Trace, status: int, seconds: float) -> None:
-        metrics = trace.model.metrics if trace.model is not None else self._registry.unknown
-        metrics.answered(status, seconds)
+    def counted(self, trace: Trace, status: int, seconds: float, problem: str) -> None:
+        """A request's end, to metrics and to its trace."""
+        model = trace.model
+        (model.metrics if model is not None else self._registry.unknown).answered(status, seconds)
+        if trace.mark is not None and self.tracing is not None:
+            attributes: dict[str, str | int | float] = {"request_id": trace.id, "status_code": status}
+            if model is not None:
+                attributes |= {"model": model.spec.name, "model_version": model.spec.version}
+            if problem:
+                attributes["error.message"] = problem
+            self.tracing.end(trace.mark, attributes, problem if status >= 500 else "")
 
     def logged(self, trace: Trace, method: str, path: str, status: int, seconds: float, problem: str) -> None:
         """The access log's line."""
@@ -144,6 +166,8 @@ class Http:
         }
         if problem:
             values["error"] = problem
+        if trace.mark is not None and self.tracing is not None:
+            values["trace_id"] = self.tracing.id(trace.mark)
         self._log.info("request", **values)
 
     def failed(self, trace: Trace, error: BaseException) -> None:
@@ -190,14 +214,20 @@ class Http:
     async def _predict(self, exchange: Exchange) -> web.Response:
         headers = exchange.request.headers
         self.inference.named(exchange, headers)
-        body = await read_body(exchange.request, self._limits)
+        body = await self._body(exchange)
         return await _answer(self.inference.predict(exchange, headers, body, exchange.abandoned))
 
     async def _infer(self, exchange: Exchange, name: str, version: str | None) -> web.Response:
         headers = exchange.request.headers
         self.inference.find(exchange, headers, name, version)
-        body = await read_body(exchange.request, self._limits)
+        body = await self._body(exchange)
         return await _answer(self.inference.infer(exchange, headers, body, exchange.abandoned))
+
+    async def _body(self, exchange: Exchange) -> bytes:
+        body = await read_body(exchange.request, self._limits)
+        if exchange.mark is not None:
+            exchange.mark.received()
+        return body
 
     # Health and metadata.
 

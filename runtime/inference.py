@@ -14,6 +14,7 @@ from runtime.job import Result
 from runtime.model import Model
 from runtime.registry import Registry
 from runtime.spec import Limits
+from runtime.telemetry.mark import Mark
 
 JSON = "application/json"
 BINARY = "application/octet-stream"
@@ -27,11 +28,12 @@ _BINARY_TYPES = {BINARY, "application/vnd.sagemaker-triton.binary+json"}
 class Trace:
     """What is known of a request while it is answered: its id, and the model once it is found."""
 
-    __slots__ = ("id", "model")
+    __slots__ = ("id", "mark", "model")
 
     def __init__(self, request_id: str) -> None:
         self.id = request_id
         self.model: Model | None = None
+        self.mark: Mark | None = None  # only when the request is traced
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class Inference:
                 predict.render(result.outputs, model=spec.name, version=spec.version, request_id=request_id)
             )
 
-        return Started(self._submit(model, parsed, headers, abandoned), render)
+        return Started(self._submit(model, parsed, headers, abandoned, trace.mark), render)
 
     def find(self, trace: Trace, headers: Mapping[str, str], name: str, version: str | None) -> None:
         """The checks of infer before its body is read."""
@@ -117,22 +119,35 @@ class Inference:
             )
             return Content(content, head)
 
-        return Started(self._submit(model, parsed, headers, abandoned), render)
+        return Started(self._submit(model, parsed, headers, abandoned, trace.mark), render)
 
     def submit(
-        self, model: Model, parsed: Parsed, timeout: float, abandoned: Callable[[], bool]
+        self,
+        model: Model,
+        parsed: Parsed,
+        timeout: float,
+        abandoned: Callable[[], bool],
+        mark: Mark | None = None,
     ) -> asyncio.Future[Result]:
         """Admits a checked request; it ends within `timeout` seconds, its own and the server's limit. Raises
         RequestError.
         """
         most = self._limits.request
         limit = min(most, timeout, parsed.timeout or most)
-        return model.submit(parsed.inputs, timeout=limit, abandoned=abandoned)
+        future = model.submit(parsed.inputs, timeout=limit, abandoned=abandoned, mark=mark)
+        if mark is not None:
+            mark.admitted()
+        return future
 
     def _submit(
-        self, model: Model, parsed: Parsed, headers: Mapping[str, str], abandoned: Callable[[], bool]
+        self,
+        model: Model,
+        parsed: Parsed,
+        headers: Mapping[str, str],
+        abandoned: Callable[[], bool],
+        mark: Mark | None,
     ) -> asyncio.Future[Result]:
-        return self.submit(model, parsed, _header_timeout(headers), abandoned)
+        return self.submit(model, parsed, _header_timeout(headers), abandoned, mark)
 
 
 def _header_timeout(headers: Mapping[str, str]) -> float:

@@ -10,6 +10,7 @@ from runtime.arena import Block
 from runtime.codec.tensors import Buffer
 from runtime.errors import RequestError
 from runtime.signature import TensorSpec
+from runtime.telemetry.mark import Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +44,20 @@ class Job:
     or is dead.
     """
 
-    __slots__ = ("abandoned", "attempts", "block", "expiry", "future")
+    __slots__ = ("abandoned", "attempts", "block", "expiry", "future", "mark")
 
     def __init__(
-        self, block: Block, *, future: asyncio.Future[Result], abandoned: Callable[[], bool]
+        self,
+        block: Block,
+        *,
+        future: asyncio.Future[Result],
+        abandoned: Callable[[], bool],
+        mark: Mark | None = None,
     ) -> None:
         self.block: Block | None = block.acquire()
         self.future = future
         self.abandoned = abandoned
+        self.mark = mark
         self.attempts = 0
         self.expiry: asyncio.TimerHandle | None = None
 

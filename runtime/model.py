@@ -19,6 +19,7 @@ from runtime.restarts import Restarts
 from runtime.signature import Signature, Wire
 from runtime.slot import Slot, Stage
 from runtime.spec import Limits
+from runtime.telemetry.mark import Mark
 
 
 class Model:
@@ -35,6 +36,7 @@ class Model:
         self.report: Mapping[str, object] = {}
         self.error: ModelError | None = None
         self.on_change: Callable[[], None] = lambda: None
+        self.on_loaded: Callable[[Model, Mapping[str, object]], None] = lambda model, report: None
         self.arena = started.arena
         self.threads = started.threads
         self._log = log.bind(model=spec.name, model_version=spec.version)
@@ -121,14 +123,19 @@ class Model:
             slot.check(now)
 
     def submit(
-        self, inputs: Sequence[InputTensor], *, timeout: float, abandoned: Callable[[], bool]
+        self,
+        inputs: Sequence[InputTensor],
+        *,
+        timeout: float,
+        abandoned: Callable[[], bool],
+        mark: Mark | None = None,
     ) -> asyncio.Future[Result]:
         """Admits a request whose inputs were checked; the future ends within `timeout` seconds.
 
         Raises RequestError: 503 when the model cannot serve, 429 when its queue or its arena is full.
         """
         self.known_signature()
-        return self._dispatcher.submit(inputs, timeout=timeout, abandoned=abandoned)
+        return self._dispatcher.submit(inputs, timeout=timeout, abandoned=abandoned, mark=mark)
 
     def _gone(self, why: str) -> RequestError:
         if self.error is not None:
@@ -186,6 +193,7 @@ class Model:
             note=self.note,
         )
         self._dispatcher.kick()
+        self.on_loaded(self, report)
         self.on_change()
 
     def _batching(self, signature: Signature, report: Mapping[str, object]) -> None:

@@ -26,6 +26,7 @@ from runtime.spec import Limits
 
 if TYPE_CHECKING:
     from runtime.grpc.server import GrpcServer
+    from runtime.telemetry.tracing import Tracing
 
 _WATCH_EVERY = 0.25
 _WORKER_GRACE = 5.0
@@ -51,6 +52,7 @@ class Service:
         admin: socket.socket,
         termination_log: Path,
         grpc: socket.socket | None = None,
+        tracing: Tracing | None = None,
         fast_path: bool = True,
     ) -> None:
         self.registry = Registry(models)
@@ -70,8 +72,10 @@ class Service:
         self._sockets = (http, admin)
         self._termination_log = termination_log
         self._reported: set[str] = set()
+        self._http.tracing = self._tracing = tracing
         for model in models:
             model.on_change = self._changed
+            model.on_loaded = self._loaded
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -106,6 +110,8 @@ class Service:
                 await runner.cleanup()
             await asyncio.gather(*(model.stop(_WORKER_GRACE) for model in self.registry.models.values()))
             watch.cancel()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
         self._log.info("stopped")
 
     async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -126,6 +132,18 @@ class Service:
                 break
             await asyncio.sleep(0.05)
         self._log.info("drained", seconds=round(loop.time() - started, 3), inflight=self._http.inflight)
+
+    def _loaded(self, model: Model, report: Mapping[str, object]) -> None:
+        if self._tracing is not None:
+            self._tracing.loaded(
+                {
+                    "model": model.spec.name,
+                    "model_version": model.spec.version,
+                    "engine": model.metrics.engine,
+                },
+                load=float(str(report["loadSeconds"])),
+                warm_up=float(str(report["warmSeconds"])),
+            )
 
     def _changed(self) -> None:
         """A model that failed is told in the termination message too, in case the process is killed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import perf_counter
 from typing import NoReturn, Protocol, TypeVar
 
@@ -31,13 +31,15 @@ class Context(Protocol):
 
 
 class Call(Trace):
-    """One request of a call while it is answered; `metadata` is the call's."""
+    """One request of a call while it is answered. `metadata` is the call's, and wins over what is `given` in
+    the request itself.
+    """
 
-    __slots__ = ("metadata", "started")
+    __slots__ = ("started",)
 
-    def __init__(self, metadata: dict[str, str], given_id: str = "") -> None:
-        super().__init__(request_id(metadata.get("x-request-id", "") or given_id))
-        self.metadata = metadata
+    def __init__(self, metadata: Mapping[str, str], given: Mapping[str, str]) -> None:
+        own = given.get("request_id", "") or given.get("trace_id", "")
+        super().__init__(request_id(metadata.get("x-request-id", "") or own))
         self.started = perf_counter()
 
 
@@ -51,12 +53,11 @@ class Calls:
         self,
         context: Context,
         method: str,
-        given_id: str,
+        given: Mapping[str, str],
         answer: Callable[[Call], Awaitable[Response]],
     ) -> Response:
         """Runs `answer` as one inference request. A RequestError becomes the call's status."""
-        call = Call(metadata_of(context), given_id)
-        self.began(1)
+        call = self.began(method, metadata_of(context), given)
         try:
             response = await answer(call)
         except RequestError as error:
@@ -79,19 +80,25 @@ class Calls:
         try:
             return answer()
         except RequestError as error:
-            call = Call(metadata_of(context))
+            call = Call(metadata_of(context), {})
             self.http.logged(call, "gRPC", method, error.status, 0.0, error.message)
             await _abort(context, call, error)
 
-    def began(self, count: int) -> None:
-        """`count` requests are in work; each is to be `ended`."""
-        self.http.inflight += count
-        self.http.last_request = asyncio.get_running_loop().time()
+    def began(self, method: str, metadata: Mapping[str, str], given: Mapping[str, str]) -> Call:
+        """A request is in work; it is to be `ended`."""
+        http = self.http
+        call = Call(metadata, given)
+        http.inflight += 1
+        http.last_request = asyncio.get_running_loop().time()
+        if http.tracing is not None:
+            traceparent = metadata.get("traceparent") or given.get("traceparent")
+            call.mark = http.tracing.begin(traceparent, method[1:])
+        return call
 
     def ended(self, call: Call, method: str, code: Code, problem: str) -> None:
         seconds = perf_counter() - call.started
         self.http.inflight -= 1
-        self.http.counted(call, code.http, seconds)
+        self.http.counted(call, code.http, seconds, problem)
         self.http.logged(call, "gRPC", method, code.http, seconds, problem)
 
 

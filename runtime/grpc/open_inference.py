@@ -13,6 +13,7 @@ from runtime.http import EXTENSIONS, SERVER, VERSION, metadata
 from runtime.registry import Registry
 
 NAME = "inference.GRPCInferenceService"
+_INFER = f"/{NAME}/ModelInfer"
 
 
 class OpenInference(stubs.GRPCInferenceServiceServicer):
@@ -58,7 +59,8 @@ class OpenInference(stubs.GRPCInferenceServiceServicer):
             model = call.model = self._registry.find(request.model_name, request.model_version or None)
             parsed = tensors.parse(request, model.known_signature())
             timeout = remaining(context)
-            future = self._calls.http.inference.submit(model, parsed, timeout, context.cancelled)
+            inference = self._calls.http.inference
+            future = inference.submit(model, parsed, timeout, context.cancelled, call.mark)
             result = await outcome(future)
             spec = model.spec
             return tensors.render(
@@ -69,7 +71,7 @@ class OpenInference(stubs.GRPCInferenceServiceServicer):
                 request_id=request.id or call.id,
             )
 
-        return await self._calls.infer(context, f"/{NAME}/ModelInfer", request.id, answer)
+        return await self._calls.infer(context, _INFER, {"request_id": request.id}, answer)
 
     async def ModelStatistics(
         self,

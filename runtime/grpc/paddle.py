@@ -35,7 +35,7 @@ class PaddleModelService(stubs.PaddleModelServiceServicer):
             model, future = self._submit(request, call, context)
             return _response(model, await outcome(future))
 
-        return await self._calls.infer(context, _PREDICT, _id(request), answer)
+        return await self._calls.infer(context, _PREDICT, request.metadata, answer)
 
     async def PredictBatch(
         self,
@@ -49,8 +49,7 @@ class PaddleModelService(stubs.PaddleModelServiceServicer):
 
         requests = await self._calls.ask(context, _BATCH, checked)
         metadata = metadata_of(context)
-        calls = [Call(metadata, _id(one)) for one in requests]
-        self._calls.began(len(calls))
+        calls = [self._calls.began(_BATCH, metadata, one.metadata) for one in requests]
         # All are admitted before any is waited for, so that the batcher sees them together.
         waiting = [self._admit(one, call, context) for one, call in zip(requests, calls, strict=True)]
         response = pb.PredictBatchResponse()
@@ -105,11 +104,8 @@ class PaddleModelService(stubs.PaddleModelServiceServicer):
         model = call.model = self._registry.find(request.model_name or None, request.model_version or None)
         parsed = parse(request.input_tensor, model.known_signature())
         timeout = remaining(context)
-        return model, self._calls.http.inference.submit(model, parsed, timeout, context.cancelled)
-
-
-def _id(request: pb.PredictRequest) -> str:
-    return request.metadata.get("request_id", "") or request.metadata.get("trace_id", "")
+        inference = self._calls.http.inference
+        return model, inference.submit(model, parsed, timeout, context.cancelled, call.mark)
 
 
 def parse(data: bytes, signature: Signature) -> Parsed:
