@@ -71,6 +71,7 @@ class Harness:
         self.prometheus = prometheus
         self.client = Overlay(client)
         self.told, self.metrics = Told(), Silent()
+        self.url = prometheus.url
         self.now = moment(START)
         self.world: World = GOOD
         self.down = False
@@ -84,7 +85,7 @@ class Harness:
 
     def start(self, *, custom_promql: bool = False) -> None:
         """A new operator process: it remembers nothing, its breaker neither."""
-        servers = Servers([Server(name="default", url=self.prometheus.url)], self.metrics)
+        servers = Servers([Server(name="default", url=self.url)], self.metrics)
         self.servers.append(servers.get("default"))
         self.reconciler = CanaryAnalysisReconciler(
             cast(ctrl.Client, self.client),
