@@ -6,7 +6,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
+# An id of zeros is none, and neither is version ff; versions after 00 may have more fields.
+_TRACEPARENT = re.compile(
+    r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f])([0-9a-f])(?:-.*)?"
+)
+_SAMPLED = frozenset("13579bdf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,21 +26,23 @@ class Parent:
 ROOT = Parent(0, 0, True)
 
 
+def _matched(text: str) -> re.Match[str] | None:
+    found = _TRACEPARENT.fullmatch(text)
+    return None if found is None or (found[1] == "00" and len(text) != 55) else found
+
+
 def parse_traceparent(text: str) -> Parent | None:
     """None for what the standard says to ignore: unreadable, version ff, an id of zeros."""
-    found = _TRACEPARENT.fullmatch(text.strip())
-    if found is None or found[1] == "ff" or (found[1] == "00" and len(text.strip()) != 55):
+    found = _matched(text)
+    if found is None:
         return None
-    trace, span = int(found[2], 16), int(found[3], 16)
-    return Parent(trace, span, bool(int(found[4], 16) & 1)) if trace and span else None
+    return Parent(int(found[2], 16), int(found[3], 16), found[5] in _SAMPLED)
 
 
 def decide(traceparent: str | None, ratio: float, draw: Callable[[], float]) -> Parent | None:
     """What to trace a request under, None for not at all. Who called us has decided; without a caller, a
     share of `ratio` is traced.
     """
-    if traceparent is not None:
-        parent = parse_traceparent(traceparent)
-        if parent is not None:
-            return parent if parent.sampled else None
+    if traceparent is not None and (found := _matched(traceparent)) is not None:
+        return parse_traceparent(traceparent) if found[5] in _SAMPLED else None
     return ROOT if draw() < ratio else None
