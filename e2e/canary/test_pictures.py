@@ -56,7 +56,8 @@ async def test_the_load_logs_every_reply_with_its_version() -> None:
     assert {reply.version for reply in replies if reply.status == 500} == {"v2"}
     assert not any(reply.lost for reply in replies)
     assert "broken" in problems(replies)
-    assert "different versions" in problems(replies)
+    unlike = [reply for reply in replies if "different versions" in reply.error]
+    assert len(unlike) == (count + 1) // 5
 
 
 async def test_a_server_that_is_not_there_is_a_lost_request() -> None:

@@ -117,7 +117,8 @@ def test_a_pod_that_blocks_is_named() -> None:
     desk = at(Phase.Preparing)
     desk.look(1, pods={"old": Pods(spec=4, ready=4), "new": Pods(spec=1)})
     blocked = pod("svc-new-x", "new", ready=False, why="containers with unready status: [server]")
-    seen = read(service(desk), [*others(desk)[:5], blocked], desk.facts.now)
+    old = pod("svc-old-x", "old", ready=False, why="not this one")
+    seen = read(service(desk), [*others(desk)[:5], old, blocked], desk.facts.now)
     assert explain(seen) == (
         "svc: run 1, Preparing new (v1.1.0) at 0 %: waits for 1 ready pods of new, 0 are; "
         "pod svc-new-x is not ready: containers with unready status: [server]; "

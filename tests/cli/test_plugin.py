@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,8 @@ def test_the_same_sources_give_the_same_bytes(plugin: Path, tmp_path: Path) -> N
     build(tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == plugin.read_bytes()
     assert plugin.stat().st_mode & 0o111
+    with zipfile.ZipFile(plugin) as archive:
+        assert {entry.date_time[0] for entry in archive.infolist()} == {1980}
 
 
 def test_a_package_that_python_does_not_have_is_refused(tmp_path: Path) -> None:
