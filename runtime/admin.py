@@ -13,19 +13,21 @@ from runtime.metrics import RuntimeCollector
 from runtime.progress import progress
 from runtime.registry import Registry
 from runtime.spec import Limits
+from runtime.telemetry.gpu import GpuCollector, Gpus
 
 
 class Admin:
     """`labels` stand on every sample of ours, so that no relabelling is needed."""
 
     def __init__(
-        self, registry: Registry, limits: Limits, *, labels: dict[str, str], service: Server
+        self, registry: Registry, limits: Limits, *, labels: dict[str, str], service: Server, gpus: Gpus
     ) -> None:
         self._registry = registry
         self._revision = labels.get("revision", "")
         self.faults: Faults | None = None
         self._metrics = CollectorRegistry(auto_describe=False)
         self._metrics.register(RuntimeCollector(registry.all_metrics, labels, lambda: service.slow))
+        self._metrics.register(GpuCollector(gpus, labels))
         ProcessCollector(registry=self._metrics)
         self.server = Server(self.handle, header=limits.header, idle=limits.idle, life=limits.connection_life)
 

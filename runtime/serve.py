@@ -23,6 +23,7 @@ from runtime.model import Model
 from runtime.progress import termination_message, write_termination
 from runtime.registry import Registry
 from runtime.spec import Limits
+from runtime.telemetry.gpu import Gpus
 
 if TYPE_CHECKING:
     from runtime.grpc.server import GrpcServer
@@ -61,7 +62,10 @@ class Service:
         self._log = log
         self._http = Http(self.registry, limits, log)
         self._fast = FastPath(self._http, limits) if fast_path else None
-        self._admin = Admin(self.registry, limits, labels=dict(labels), service=self._http.server)
+        self._gpus = Gpus(log)
+        self._admin = Admin(
+            self.registry, limits, labels=dict(labels), service=self._http.server, gpus=self._gpus
+        )
         if (faulty := faults.install(os.environ, self.registry, limits, log)) is not None:
             self._http.inference, self._admin.faults = faulty
         self._grpc: GrpcServer | None = None
@@ -99,6 +103,7 @@ class Service:
             for model in self.registry.models.values():
                 group.create_task(model.run())
             watch = group.create_task(self._watch(loop))
+            gpus = group.create_task(self._gpus.run())
             await self.stop.wait()
             await self._drain(loop)
             if listening is not None and self._fast is not None:
@@ -110,6 +115,7 @@ class Service:
                 await runner.cleanup()
             await asyncio.gather(*(model.stop(_WORKER_GRACE) for model in self.registry.models.values()))
             watch.cancel()
+            gpus.cancel()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.close)
         self._log.info("stopped")

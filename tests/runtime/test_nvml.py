@@ -1,0 +1,170 @@
+"""GPU metrics, with an NVML of our own where there is none: faked where the shared library is opened."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from runtime.logs import configure
+from runtime.telemetry.gpu import Gpu, GpuCollector, GpuError, Gpus
+from tests.runtime.conftest import DEADLINE, ROOT, serving, wait_for
+
+ONE = Gpu(index=0, uuid="GPU-1", busy=0.25, used=6 << 30, total=8 << 30)
+
+# Python functions in the place of the library's: what they are given is what ctypes would pass on.
+NVML = """
+import ctypes
+
+REAL = ctypes.CDLL
+GPUS = [(b"GPU-aaaa", 37, 6 << 30, 8 << 30), (b"GPU-bbbb", 0, 0, 16 << 30)]
+
+def of(handle):
+    return GPUS[int(ctypes.cast(handle, ctypes.c_void_p).value) - 1000]
+
+def memory(handle, into):
+    into._obj.used, into._obj.total = of(handle)[2:]
+    return 0
+
+class Library:
+    nvmlInitWithFlags = staticmethod(lambda flags: 0)
+    nvmlShutdown = staticmethod(lambda: 0)
+
+    def __init__(self):
+        def handle(index, into):
+            ctypes.cast(into, ctypes.POINTER(ctypes.c_void_p))[0] = 1000 + index.value
+            return 0
+        def count(into):
+            into._obj.value = len(GPUS)
+            return 0
+        def uuid(handle, text, size):
+            text.value = of(handle)[0]
+            return 0
+        def rates(handle, into):
+            into._obj.gpu = of(handle)[1]
+            return 0
+        self.nvmlDeviceGetHandleByIndex_v2 = handle
+        self.nvmlDeviceGetCount_v2 = count
+        self.nvmlDeviceGetUUID = uuid
+        self.nvmlDeviceGetUtilizationRates = rates
+        self.nvmlDeviceGetMemoryInfo = memory
+
+ctypes.CDLL = lambda name, *rest, **more: (
+    Library() if name == "libnvidia-ml.so.1" else REAL(name, *rest, **more)
+)
+"""
+
+
+def text(gpus: Gpus) -> str:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(GpuCollector(gpus, {"revision": "r1"}))
+    return generate_latest(registry).decode()
+
+
+class Reader:
+    """Answers as told; `asked` counts."""
+
+    def __init__(self, *answers: Sequence[Gpu] | Exception) -> None:
+        self._answers = list(answers)
+        self.asked = 0
+
+    def __call__(self) -> Sequence[Gpu]:
+        self.asked += 1
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def holds(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not condition():  # noqa: ASYNC110 - what is looked at has no event of its own
+            await asyncio.sleep(0.001)
+
+
+async def until(gpus: Gpus, condition: Callable[[], object]) -> None:
+    """Runs the readings until `condition()` holds."""
+    task = asyncio.create_task(gpus.run())
+    await holds(condition)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_reading_is_four_series_for_each_gpu() -> None:
+    gpus = Gpus(configure("error"), read=Reader([ONE]), every=0.01)
+    await until(gpus, lambda: gpus.latest)
+    out = text(gpus)
+    labels = '{gpu="0",revision="r1",uuid="GPU-1"}'
+    assert f"gpu_utilization{labels} 0.25" in out
+    assert f"gpu_memory_utilization{labels} 0.75" in out
+    assert f"gpu_memory_used_bytes{labels} 6.442450944e+09" in out
+    assert f"gpu_memory_total_bytes{labels} 8.589934592e+09" in out
+    assert 'gpu_scrape_errors_total{revision="r1"} 0.0' in out
+
+
+async def test_no_gpu_is_no_series_and_an_error_for_each_reading() -> None:
+    gpus = Gpus(configure("error"), read=Reader(GpuError("no driver")), every=0.001)
+    await until(gpus, lambda: gpus.errors >= 3)
+    out = text(gpus)
+    assert "gpu=" not in out
+    assert "gpu_scrape_errors_total" in out
+
+
+async def test_what_was_lost_is_not_shown_and_comes_back() -> None:
+    reader = Reader([ONE], GpuError("fell off the bus"), [ONE])
+    gpus = Gpus(configure("error"), read=reader, every=0.01)
+    seen: list[int] = []
+
+    def condition() -> bool:
+        if not seen or seen[-1] != len(gpus.latest):
+            seen.append(len(gpus.latest))
+        return seen[-4:] == [0, 1, 0, 1]
+
+    await until(gpus, condition)
+    assert gpus.errors == 1
+
+
+async def test_a_driver_that_hangs_is_one_error_and_one_thread() -> None:
+    free = threading.Event()
+
+    def hang() -> Sequence[Gpu]:
+        free.wait(DEADLINE)
+        return [ONE]
+
+    gpus = Gpus(configure("error"), read=hang, every=0.01)
+    task = asyncio.create_task(gpus.run())
+    await holds(lambda: gpus.errors)
+    assert len([thread for thread in threading.enumerate() if thread.name == "nvml"]) == 1
+    assert not gpus.latest
+    free.set()
+    await holds(lambda: gpus.latest)
+    task.cancel()
+    await asyncio.wait([task])
+    assert gpus.errors == 1
+
+
+def test_a_server_with_two_gpus(nets: Mapping[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NVML)
+    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    with serving("--model", f"lin={nets['linear']}", ready=False, env=env) as server:
+        wait_for(lambda: b'uuid="GPU-aaaa"' in server.get("/metrics", admin=True).body)
+        assert server.metric('gpu_utilization{gpu="0"') == 0.37
+        assert server.metric('gpu_memory_utilization{gpu="0"') == 0.75
+        assert server.metric('gpu_memory_used_bytes{gpu="1"') == 0.0
+        assert server.metric('gpu_memory_total_bytes{gpu="1"') == 16 << 30
+        assert server.metric("gpu_scrape_errors_total{") == 0
+
+
+def test_a_server_without_a_gpu(nets: Mapping[str, Path], tmp_path: Path) -> None:
+    """The library is hidden, should this machine have one."""
+    hide = NVML.replace("Library() if name", "hidden() if name")
+    (tmp_path / "sitecustomize.py").write_text(hide + "\ndef hidden():\n    raise OSError('hidden')\n")
+    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    with serving("--model", f"lin={nets['linear']}", ready=False, env=env) as server:
+        wait_for(lambda: server.metric("gpu_scrape_errors_total{") == 1)
+        assert b"gpu=" not in server.get("/metrics", admin=True).body
+        assert server.events("no GPU metrics")[0]["why"] == "libnvidia-ml.so.1 is not there"
