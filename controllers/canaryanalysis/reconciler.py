@@ -224,7 +224,7 @@ class CanaryAnalysisReconciler:
             self._tell(written, progress)
         if not progress.next_look:
             return ctrl.Result()
-        return ctrl.Result(requeue_after=max(0.0, progress.next_look - self._clock()))
+        return ctrl.Result(requeue_after=max(0.1, progress.next_look - self._clock()))
 
     def _tell(self, obj: ctrl.Object, progress: Progress) -> None:
         verdict = "Superseded" if progress.superseded else str(progress.verdict)

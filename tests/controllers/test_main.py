@@ -65,6 +65,16 @@ def test_a_missing_runtime_image_is_named(
     assert "--runtime-image" in capsys.readouterr().err
 
 
+def test_prometheus_servers_are_flags_and_a_wrong_one_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--runtime-image=r", "--prometheus=http://p:9090", "--prometheus=eu=https://q,tokenFile=/t"]
+    chosen = options(parser().parse_args(given))
+    assert [server.name for server in chosen.prometheus] == ["default", "eu"]
+    assert not chosen.allow_custom_promql
+    with pytest.raises(SystemExit):
+        options(parser().parse_args([*given, "--prometheus=http://r"]))
+    assert "--prometheus: the server default is given twice" in capsys.readouterr().err
+
+
 def ready(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:

@@ -151,6 +151,7 @@ class Harness:
                 continue
             if result.requeue_after is None:
                 return await self.status(key)
+            assert result.requeue_after > 0  # 0 would be never
             self.now += result.requeue_after
         raise AssertionError(f"no end after {turns} turns: {await self.status(key)}")
 
