@@ -20,6 +20,7 @@ from .kinds import FIELD_MANAGER
 from .options import Options
 from .paddlemodel.reconciler import setup as setup_paddlemodel
 from .paddleservice.setup import setup as setup_paddleservice
+from .traffic.options import TrafficOptions
 
 
 def parser() -> argparse.ArgumentParser:
@@ -83,6 +84,18 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument("--resolve-timeout", type=_seconds, default=8.0, metavar="SECONDS")
     flags.add_argument("--drift-interval", type=_seconds, default=600.0, metavar="SECONDS")
+    flags.add_argument(
+        "--router-image",
+        default=os.environ.get("PADDLE_ROUTER_IMAGE", ""),
+        help="image of the Envoy routers (or PADDLE_ROUTER_IMAGE); empty: traffic provider Envoy is refused",
+    )
+    flags.add_argument(
+        "--ads-address",
+        type=_address,
+        default="0.0.0.0:18000",
+        metavar="HOST:PORT",
+        help="where the leader serves the routers; they find it at POD_IP",
+    )
     flags.add_argument("--graceful-timeout", type=_seconds, default=30.0, metavar="SECONDS")
     flags.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return flags
@@ -100,6 +113,13 @@ def options(arguments: argparse.Namespace) -> Options:
         endpoint_policy=EndpointPolicy(allow=_list(arguments.allowed_endpoints)),
         resolve_timeout=arguments.resolve_timeout,
         drift_interval=arguments.drift_interval,
+        traffic=TrafficOptions(
+            image=arguments.router_image,
+            pull_policy=arguments.image_pull_policy,
+            address=arguments.ads_address,
+            advertise=os.environ.get("POD_IP", ""),
+            namespace=arguments.leader_election_namespace,
+        ),
         workers=arguments.workers,
         prometheus=_servers(arguments.prometheus),
         allow_custom_promql=arguments.allow_custom_promql,
@@ -160,6 +180,13 @@ def _servers(flags: Sequence[str]) -> tuple[Server, ...]:
         return parse_all(flags)
     except ValueError as problem:
         parser().error(f"--prometheus: {problem}")
+
+
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise argparse.ArgumentTypeError(f"{text} must be HOST:PORT")
+    return text
 
 
 def _positive(text: str) -> int:

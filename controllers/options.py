@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from artifacts import EndpointPolicy
 
 from .analysis.server import Server
+from .traffic.options import TrafficOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,5 +28,7 @@ class Options:
     prometheus: tuple[Server, ...] = ()
     #: Whether canaries may be judged by queries that users write.
     allow_custom_promql: bool = False
+    #: Routers, and where ADS is served for them.
+    traffic: TrafficOptions = field(default_factory=TrafficOptions)
     #: The admin port of a serving pod.
     probe_port: int = 8081

@@ -5,6 +5,7 @@ import controller_runtime as ctrl
 from .canaryanalysis.reconciler import CanaryAnalysisReconciler
 from .paddlemodel.reconciler import PaddleModelReconciler
 from .paddleservice.reconciler import PaddleServiceReconciler
+from .traffic.envoy.routers import RouterReconciler
 
 
 def all_rules() -> tuple[ctrl.Rule, ...]:
@@ -13,5 +14,6 @@ def all_rules() -> tuple[ctrl.Rule, ...]:
         *PaddleModelReconciler.rules,
         *PaddleServiceReconciler.rules,
         *CanaryAnalysisReconciler.rules,
+        *RouterReconciler.rules,
     )
     return tuple(dict.fromkeys(declared))

@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--watch-namespaces", default="", metavar="A,B", help="Roles there, and no ClusterRole")
     up.add_argument("--operator-image", default=os.environ.get("OPERATOR_IMAGE", ""))
     up.add_argument("--runtime-image", default=os.environ.get("RUNTIME_IMAGE", ""))
+    up.add_argument("--router-image", default=os.environ.get("ROUTER_IMAGE", ""))
     up.add_argument("--minio-endpoint", default=os.environ.get("MINIO_ENDPOINT", ""), metavar="URL")
     up.add_argument("--replicas", type=int, default=None)
     up.add_argument("--timeout", type=float, default=120.0, metavar="SECONDS")
@@ -102,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             wanted = render.Options(
                 operator_image=options.operator_image or local_image(kubectl, names.OPERATOR),
                 runtime_image=options.runtime_image or local_image(kubectl, names.RUNTIME),
+                router_image=options.router_image or local_image(kubectl, names.ROUTER),
                 minio_endpoint=options.minio_endpoint,
                 watch_namespaces=tuple(filter(None, options.watch_namespaces.split(","))),
                 replicas=options.replicas,

@@ -18,6 +18,7 @@ class Options:
 
     operator_image: str = ""
     runtime_image: str = ""
+    router_image: str = ""
     minio_endpoint: str = ""
     watch_namespaces: tuple[str, ...] = ()
     replicas: int | None = None
@@ -40,6 +41,8 @@ def render(base: Iterable[JSON], namespaced: Iterable[JSON], options: Options) -
         result.append(item)
     for namespace in options.watch_namespaces:
         for original in namespaced:
+            if original.get("kind") in CLUSTER_WIDE_RBAC:
+                continue  # what only traffic provider Envoy needs; see docs/traffic.md
             item = copy.deepcopy(original)
             metadata = item["metadata"]
             assert isinstance(metadata, dict)
@@ -57,6 +60,7 @@ def _operator(deployment: JSON, options: Options) -> None:
     if options.operator_image:
         container["image"] = options.operator_image
     flags = {"--runtime-image": options.runtime_image, "--minio-endpoint": options.minio_endpoint}
+    flags["--router-image"] = options.router_image
     flags["--watch-namespaces"] = ",".join(options.watch_namespaces)
     container["args"] = set_flags(_strings(container.get("args")), flags) + list(options.arguments)
 

@@ -55,6 +55,10 @@ def generate_rbac(
             _role("Role", f"{NAME}-leader-election", _LEADER_ELECTION, NAMESPACE),
             _binding("RoleBinding", f"{NAME}-leader-election", "Role", subject, NAMESPACE),
         ],
+        "common/traffic.yaml": [
+            _role("Role", f"{NAME}-traffic", _TRAFFIC, NAMESPACE),
+            _binding("RoleBinding", f"{NAME}-traffic", "Role", subject, NAMESPACE),
+        ],
         "cluster/role.yaml": [_role("ClusterRole", NAME, merge(declared))],
         "cluster/role_binding.yaml": [_binding("ClusterRoleBinding", NAME, "ClusterRole", subject)],
         "cluster/user_roles.yaml": _user_roles(sorted(plurals), sorted(scalable)),
@@ -99,6 +103,15 @@ def _rule(group: str, resources: list[str], verbs: list[str], names: list[str] |
 _LEADER_ELECTION: Final = [
     _rule("coordination.k8s.io", ["leases"], ["create", "get", "list", "patch", "update", "watch"]),
     _rule("events.k8s.io", ["events"], ["create", "patch"]),
+]
+
+# Only in the operator's own namespace: the authority that routers trust, and where they find the leader.
+_ADS: Final = "paddle-operator-ads"
+_TRAFFIC: Final = [
+    _rule("", ["secrets"], ["create"]),
+    _rule("", ["secrets"], ["get", "update"], [_ADS]),
+    _rule("discovery.k8s.io", ["endpointslices"], ["create"]),
+    _rule("discovery.k8s.io", ["endpointslices"], ["get", "patch"], [_ADS]),
 ]
 
 

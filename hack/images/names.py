@@ -13,8 +13,9 @@ OPERATOR = f"{REGISTRY}/paddle-operator:{TAG}"
 RUNTIME = f"{REGISTRY}/paddle-runtime:{TAG}"
 SEAWEEDFS = f"{REGISTRY}/seaweedfs:{TAG}"
 PROMETHEUS = f"{REGISTRY}/prometheus:{TAG}"
+ROUTER = f"{REGISTRY}/paddle-router:{TAG}"
 
-ALL = (OPERATOR, RUNTIME, SEAWEEDFS, PROMETHEUS)
+ALL = (OPERATOR, RUNTIME, SEAWEEDFS, PROMETHEUS, ROUTER)
 
 
 def repository(image: str) -> str:

@@ -63,6 +63,13 @@ def images(environment: Mapping[str, str]) -> tuple[Image, ...]:
             arguments={**index, **paddle},
         ),
         Image(
+            name=names.ROUTER,
+            dockerfile="Dockerfile.router",
+            target="router",
+            requirements=("requirements/envoy.txt", "hack/images/addons/router.py"),
+            arguments=index,
+        ),
+        Image(
             name=names.SEAWEEDFS,
             dockerfile="hack/images/addons/Dockerfile.seaweedfs",
             target="seaweedfs",

@@ -83,7 +83,7 @@ def test_every_binding_names_a_role_that_exists_and_the_service_account() -> Non
     documents = [document for group in found.values() for document in group]
     roles = {(d["kind"], d["metadata"]["name"]) for d in documents if d["kind"].endswith("Role")}
     bindings = [d for d in documents if d["kind"].endswith("Binding")]
-    assert len(bindings) == 4
+    assert len(bindings) == 5
     for binding in bindings:
         assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) in roles
         assert binding["subjects"] == [

@@ -56,6 +56,8 @@ class TokenReviews:
     """Asks the API server; at most CONCURRENCY questions at once, each with a deadline."""
 
     def __init__(self, client: ctrl.Client) -> None:
+        #: Why no token can be reviewed, as the API server said last, or "".
+        self.problem = ""
         self._client = client
         self._slots = asyncio.Semaphore(CONCURRENCY)
 
@@ -71,9 +73,13 @@ class TokenReviews:
             async with asyncio.timeout(DEADLINE), self._slots:
                 answer = await self._client.create_review(ctrl.Object(body, TOKEN_REVIEW))
         except ctrl.Forbidden as error:
+            self.problem = (
+                "the operator may not review tokens: apply config/rbac/namespaced/cluster_role.yaml"
+            )
             raise Unavailable(f"the operator may not review tokens: {error.message}") from error
         except (TimeoutError, ctrl.ApiError, ctrl.TransportError) as error:
             raise Unavailable(f"token review: {type(error).__name__}") from error
+        self.problem = ""
         return read(answer.status)
 
 

@@ -1,10 +1,10 @@
 """What a router starts with. Pure; both forms are Envoy's JSON.
 
 Envoy's credential injector puts the token into every stream's metadata; it reads it from a file that the
-router's entrypoint writes anew when Kubernetes renews the projected token. (A token that Envoy reads by itself
-was tried: google_grpc's file_based_metadata breaks every stream of 1.40 with status 13, and metadata of
-envoy_grpc knows no files.) The trusted certificates are read once; the pod template carries their hash, so that
-a new authority restarts the routers one by one.
+router's entrypoint writes anew when Kubernetes renews the projected token. (A token that Envoy reads by
+itself was tried: google_grpc's file_based_metadata breaks every stream of 1.40 with status 13, and metadata
+of envoy_grpc knows no files.) The trusted certificates are read once; the pod template carries their hash, so
+that a new authority restarts the routers one by one.
 """
 
 import gzip
@@ -114,6 +114,11 @@ def _ads(place: Place) -> JSON:
             "tcp_keepalive": {"keepalive_probes": 3, "keepalive_time": 10, "keepalive_interval": 3}
         },
     }
+
+
+def alone(place: Place, *, node: str, namespace: str) -> JSON:
+    """For a router that has nobody to ask: `fallback` belongs into its static resources."""
+    return _common(place, node, namespace, [])
 
 
 def _credentials(place: Place) -> JSON:

@@ -1,0 +1,85 @@
+"""Wires the traffic providers into a manager."""
+
+from collections.abc import Mapping
+
+import controller_runtime as ctrl
+
+from ..kinds import MANAGED_SELECTOR
+from ..resources import router
+from .envoy.address import Address
+from .envoy.admission import TokenReviews
+from .envoy.fleet import Fleet
+from .envoy.leader import Leader
+from .envoy.provider import EnvoyProvider
+from .envoy.routers import RouterOptions, RouterReconciler, namespace_key
+from .envoy.world import World
+from .options import TrafficOptions
+from .provider import Provider
+from .replicas import ReplicasProvider
+
+
+def setup(manager: ctrl.Manager, options: TrafficOptions, channel: ctrl.Channel) -> Mapping[str, Provider]:
+    """Every provider by its name in `spec.traffic.provider`. `channel` gets the key of a PaddleService whose
+    verification may have changed.
+    """
+    cache = manager.cache
+    cache.watch(ctrl.ENDPOINT_SLICE, labels=MANAGED_SELECTOR)
+    replicas = ReplicasProvider(manager.client)
+    address = Address(namespace=options.namespace, bind=options.address, advertise=options.advertise)
+    world = World(address="::" if ":" in options.advertise else "0.0.0.0")
+    namespaces = ctrl.Channel()
+
+    def look(namespace: str) -> None:
+        namespaces.enqueue(ctrl.Key(namespace, router.NAME))
+
+    def settled(namespace: str) -> None:
+        reconciler.settled(namespace)
+        look(namespace)
+
+    def published(namespace: str) -> None:
+        if namespace in world.namespaces():
+            leader.need()
+        look(namespace)
+
+    def trusted(bundle: str) -> None:
+        if reconciler.trust(bundle):
+            for namespace in world.namespaces():
+                look(namespace)
+
+    fleet = Fleet(channel.enqueue, settled)
+    admission = TokenReviews(manager.client)
+    provider = EnvoyProvider(
+        world, fleet, published, unable=options.unable, problem=lambda: admission.problem
+    )
+    providers: dict[str, Provider] = {"Envoy": provider, "Replicas": replicas}
+    reconciler = RouterReconciler(
+        manager.client,
+        world,
+        fleet,
+        provider,
+        RouterOptions(
+            image=options.image,
+            pull_policy=options.pull_policy,
+            ads=options.ads or f"{address.name}:{address.port}",
+            name=address.name,
+            operator=options.namespace,
+        ),
+    )
+    leader = Leader(
+        client=manager.client,
+        cache=cache,
+        world=world,
+        fleet=fleet,
+        provider=provider,
+        admission=admission,
+        address=address,
+        trusted=trusted,
+    )
+    if options.unable:
+        return providers
+    manager.add(leader)
+    builder = ctrl.controller(manager, "router").source(namespaces)
+    for kind in (ctrl.DEPLOYMENT, ctrl.CONFIG_MAP, ctrl.PDB, ctrl.NETWORK_POLICY):
+        builder.watches(kind, namespace_key, when=ctrl.resource_version_changed)
+    builder.complete(reconciler)
+    return providers
