@@ -122,6 +122,9 @@ class RuntimeCollector(Collector):
         warm = self._gauge(
             "inference_warm_up_median_seconds", "Median run at warm-up.", "model", "model_version"
         )
+        sla = self._gauge(
+            "inference_latency_sla_seconds", "What the model promises, if it does.", "model", "model_version"
+        )
         restarts = self._counter(
             "inference_worker_restarts", "Workers that died, by reason.", "model", "reason"
         )
@@ -158,6 +161,8 @@ class RuntimeCollector(Collector):
             self._add(inflight, m.inflight, m.model)
             self._add(queued, m.queued, m.model)
             self._add(warm, m.warm_up_median, m.model, m.version)
+            if m.sla is not None:
+                self._add(sla, m.sla, m.model, m.version)
             for reason, count in sorted(m.restarts.items()):
                 self._add(restarts, count, m.model, reason)
             for (old, new), count in sorted(m.fallbacks.items()):
@@ -173,7 +178,7 @@ class RuntimeCollector(Collector):
         slow = self._gauge("inference_slow_connections", "Connections closed for a slow or missing header.")
         self._add(slow, self._slow())
         yield from (
-            requests, latency, duration, loaded, inflight, queued, warm, restarts, fallbacks, sizes,
+            requests, latency, duration, loaded, inflight, queued, warm, sla, restarts, fallbacks, sizes,
             reasons, candidates, engine, slow,
         )  # fmt: skip
 

@@ -35,6 +35,7 @@ def test_the_sla_is_an_edge() -> None:
     metrics.answered(200, 0.2)
     metrics.answered(200, 0.21)
     out = text(metrics)
+    assert 'inference_latency_sla_seconds{model="m",model_version="v1",revision="r1"} 0.2' in out
     assert 'inference_latency_seconds_bucket{le="0.2",model="m",model_version="v1",revision="r1"} 1.0' in out
     assert 'inference_latency_seconds_bucket{le="0.25",model="m",model_version="v1",revision="r1"} 2.0' in out
     assert 'inference_duration_seconds_bucket{le="0.2",model="m",quantized="false",revision="r1"} 0.0' in out
