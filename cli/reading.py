@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from controllers.analysis.tally import Verdict
-from controllers.rollout.canary import Canary, Facts, Found, Plan, Pods, Report, Step, from_wire
+from controllers.rollout.canary import Canary, Facts, Found, Means, Plan, Pods, Report, Step, from_wire
 from controllers.rollout.canary.facts import View
 from controllers.rollout.canary.machine import waits_for
 
@@ -109,15 +109,16 @@ def read(service: Wire, others: Sequence[Wire], now: float, *, trouble: str = ""
         metrics=_condition(analysis, "AnalysisAvailable").get("status") != "False",
     )
     progressing = _condition(service, "Progressing")
+    provider = text(mapping(status.get("traffic")).get("provider"))
     return Reading(
         name=text(metadata.get("name")),
         namespace=text(metadata.get("namespace")),
         now=now,
-        view=View(state, _plan(spec, state), facts),
+        view=View(state, _plan(spec, state, provider), facts),
         analysis=analysis,
         versions=_versions(status),
         pods=pods,
-        provider=text(mapping(status.get("traffic")).get("provider")),
+        provider=provider,
         said=text(progressing.get("message")),
         condition=text(progressing.get("reason")),
         trouble=trouble,
@@ -134,7 +135,10 @@ def _before_any(state: Canary, status: Wire) -> Canary:
     )
 
 
-def _plan(spec: Wire, state: Canary) -> Plan:
+_MEANS: Mapping[str, Means] = {"Envoy": "Switched", "Replicas": "Pods"}
+
+
+def _plan(spec: Wire, state: Canary, provider: str) -> Plan:
     """What the sentences need of it. The steps are the run's: it follows them until it sees others."""
     strategy = mapping(spec.get("updateStrategy"))
     canary = mapping(strategy.get("canary"))
@@ -144,6 +148,7 @@ def _plan(spec: Wire, state: Canary) -> Plan:
     return Plan(
         steps=[Step(min(100, max(1, weight))) for weight in weights],
         replicas=whole(replicas) if replicas is not None else 1,
+        means=_MEANS.get(provider, "Standing"),
     )
 
 

@@ -99,7 +99,8 @@ async def test_commands_and_views(apiserver: Envtest, namespace: str, kubectl: K
         )
         await client.create(body(namespace))
         code, out, _ = await kubectl("explain", "svc")
-        assert (code, out) == (0, "svc: no canary runs; waits for the first ready pod of a revision")
+        assert code == 0
+        assert out.startswith("svc: no canary runs; waits for ")
 
         await told(client, key, desk)
         await _judged(client, namespace, desk)
