@@ -35,13 +35,16 @@ class Kubectl:
         self.path = f"{folder}:{Path(paths.kubectl()).parent}:{os.environ['PATH']}"
         self.home = str(folder)
 
-    async def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        process = await asyncio.create_subprocess_exec(
+    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
             *(str(paths.kubectl()), "paddle", "canary", *arguments, *self.options),
             env={"PATH": self.path, "HOME": self.home},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
+
+    async def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        process = await self.start(*arguments)
         out, err = await asyncio.wait_for(process.communicate(), 120)
         return process.returncode or 0, out.decode().strip(), err.decode().strip()
 
@@ -114,17 +117,18 @@ async def test_commands_and_views(apiserver: Envtest, namespace: str, kubectl: K
 
         async with operator(client, key, desk):
             assert await kubectl("pause", "svc") == (0, "svc: run 1: pause: done, now Paused", "")
-            code, _, err = await kubectl("pause", "svc")
             code, out, err = await kubectl("resume", "svc")
             assert (code, err) == (0, "")
             assert out.startswith("svc: run 1: resume: done")
-            watch = asyncio.create_task(kubectl("status", "svc", "-w"))
+            watch = await kubectl.start("status", "svc", "-w")
+            assert watch.stdout is not None
+            await asyncio.wait_for(watch.stdout.readline(), 60)
             assert (await kubectl("abort", "svc"))[0] == 0
             desk.look(1)
             await told(client, key, desk)
-            code, out, err = await watch
-            assert code == 1, err
-            assert out.splitlines()[-1] == "svc: run 1 ended: Aborted (aborted by command)"
+            shown, _ = await asyncio.wait_for(watch.communicate(), 120)
+            assert watch.returncode == 1
+            assert shown.decode().splitlines()[-1] == "svc: run 1 ended: Aborted (aborted by command)"
         code, _, err = await kubectl("promote", "svc", "--full")
         assert code == 1
         assert err.startswith("error: promote-full does nothing in phase ")
