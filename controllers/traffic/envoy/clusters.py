@@ -74,6 +74,7 @@ def _common(protocol: Protocol) -> JSON:
     return {
         "connect_timeout": "1s",
         "lb_policy": "LEAST_REQUEST",
+        "common_lb_config": {"update_merge_window": "0s"},  # who is out is out at once
         "circuit_breakers": _BREAKERS,
         "typed_extension_protocol_options": {
             HTTP_OPTIONS: {

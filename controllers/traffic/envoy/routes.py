@@ -32,6 +32,15 @@ _RETRY: Final[JSON] = {
         }
     ],
     "host_selection_retry_max_attempts": 3,
+    # What did not get through to the candidate goes to stable, before Envoy has seen that nobody is there.
+    "retry_priority": {
+        "name": "envoy.retry_priorities.previous_priorities",
+        "typed_config": {
+            "@type": "type.googleapis.com/"
+            "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+            "update_frequency": 1,
+        },
+    },
     "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
 }
 

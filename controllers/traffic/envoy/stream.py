@@ -102,8 +102,7 @@ class Stream:
     def due(self) -> list[Response]:
         """What to send now; empty until the router has answered, or the target changes."""
         responses = self._clusters_due(self._routed())
-        if self._types[Kind.Cluster].open:
-            return responses
+        # Envoy ACKs clusters only when all have their endpoints, so these do not wait for it.
         responses += self._named_due(Kind.Endpoint, self.target.resources[Kind.Endpoint].values())
         if not self._arrived(Kind.Cluster) or not self._arrived(Kind.Endpoint):
             return responses
