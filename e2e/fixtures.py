@@ -17,6 +17,7 @@ import urllib3
 from minio import Minio
 
 from e2e.kube import Kube, status_of, until
+from hack.deploy.__main__ import PROMETHEUS
 from hack.images import names
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,7 +92,7 @@ def hack(kube: Kube, *command: str, timeout: float = 600.0) -> None:
     done = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=ROOT,
-        env={**os.environ, "KUBECONFIG": str(kube.kubeconfig)},
+        env={"PROMETHEUS_URL": PROMETHEUS, **os.environ, "KUBECONFIG": str(kube.kubeconfig)},
         capture_output=True,
         text=True,
         timeout=timeout,

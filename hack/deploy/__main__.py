@@ -14,6 +14,7 @@ from hack.images import build, names
 
 MANAGER = "paddle-deploy"
 CONFIG = paths.ROOT / "config"
+PROMETHEUS = "http://prometheus.paddle-monitoring.svc:9090"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,6 +27,12 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--runtime-image", default=os.environ.get("RUNTIME_IMAGE", ""))
     up.add_argument("--router-image", default=os.environ.get("ROUTER_IMAGE", ""))
     up.add_argument("--minio-endpoint", default=os.environ.get("MINIO_ENDPOINT", ""), metavar="URL")
+    up.add_argument(
+        "--prometheus",
+        default=os.environ.get("PROMETHEUS_URL", ""),
+        metavar="URL",
+        help="what judges canaries; on a local cluster its own add-on",
+    )
     up.add_argument("--replicas", type=int, default=None)
     up.add_argument("--timeout", type=float, default=120.0, metavar="SECONDS")
     up.add_argument("--arg", action="append", default=[], help="one more argument for the operator")
@@ -38,6 +45,12 @@ def local_image(kubectl: Kubectl, name: str) -> str:
     """On our own node the tag that names the newest build's content, so that a new build rolls out."""
     ours = kubectl.kubeconfig == paths.KUBECONFIG and os.environ.get("CLUSTER") != "kind"
     return build.pinned(name) if ours else ""
+
+
+def local_prometheus(kubectl: Kubectl) -> str:
+    """The add-on in config/local/prometheus, where it is that of a cluster of ours."""
+    ours = kubectl.kubeconfig == paths.KUBECONFIG or os.environ.get("CLUSTER") == "kind"
+    return PROMETHEUS if ours else ""
 
 
 def install(kubectl: Kubectl) -> None:
@@ -105,6 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 runtime_image=options.runtime_image or local_image(kubectl, names.RUNTIME),
                 router_image=options.router_image or local_image(kubectl, names.ROUTER),
                 minio_endpoint=options.minio_endpoint,
+                prometheus=options.prometheus or local_prometheus(kubectl),
                 watch_namespaces=tuple(filter(None, options.watch_namespaces.split(","))),
                 replicas=options.replicas,
                 arguments=tuple(options.arg),

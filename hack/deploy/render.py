@@ -20,6 +20,7 @@ class Options:
     runtime_image: str = ""
     router_image: str = ""
     minio_endpoint: str = ""
+    prometheus: str = ""
     watch_namespaces: tuple[str, ...] = ()
     replicas: int | None = None
     arguments: tuple[str, ...] = ()
@@ -60,6 +61,7 @@ def _operator(deployment: JSON, options: Options) -> None:
     if options.operator_image:
         container["image"] = options.operator_image
     flags = {"--runtime-image": options.runtime_image, "--minio-endpoint": options.minio_endpoint}
+    flags["--prometheus"] = options.prometheus
     flags["--router-image"] = options.router_image
     flags["--watch-namespaces"] = ",".join(options.watch_namespaces)
     container["args"] = set_flags(_strings(container.get("args")), flags) + list(options.arguments)

@@ -42,7 +42,12 @@ def test_two_replicas_without_privileges_and_with_probes(manifests: tuple[list[J
 
 def test_images_and_flags_are_replaced(manifests: tuple[list[JSON], list[JSON]]) -> None:
     options = render.Options(
-        operator_image="o:1", runtime_image="r:1", minio_endpoint="http://s", replicas=1, arguments=("--x",)
+        operator_image="o:1",
+        runtime_image="r:1",
+        minio_endpoint="http://s",
+        prometheus="http://p",
+        replicas=1,
+        arguments=("--x",),
     )
     deployment = operator(render.render(*manifests, options))
     container = fields(deployment, "spec", "template", "spec", "containers")[0]
@@ -52,6 +57,7 @@ def test_images_and_flags_are_replaced(manifests: tuple[list[JSON], list[JSON]])
     assert field(deployment, "spec", "replicas") == 1
     assert [a for a in arguments if a.startswith("--runtime-image")] == ["--runtime-image=r:1"]
     assert "--minio-endpoint=http://s" in arguments
+    assert "--prometheus=http://p" in arguments
     assert arguments[-1] == "--x"
     assert operator(manifests[0]) != deployment, "the input was changed"
 
