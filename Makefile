@@ -107,6 +107,10 @@ bench-control-plane: venv ## controller_runtime against Go's controller-runtime 
 conformance: venv ## clients of other inference servers against ours, in an environment of their own
 	@$(PY) -m pytest tests/runtime/test_conformance.py -m "slow or not slow" -q $(PYTEST_ARGS)
 
+.PHONY: bench-traffic
+bench-traffic: venv ## weight decided -> ACK by every router, against a bar of 50 ms
+	@$(PY) -m hack.bench.traffic
+
 .PHONY: chaos-operator
 chaos-operator: venv ## kill the operator 200 times while models come, change and go
 	@$(PY) -m pytest tests/controller_runtime/scenarios/test_chaos_operator.py -m slow -q $(PYTEST_ARGS)

@@ -104,6 +104,10 @@ class Fleet:
         if request.nonce and self.complete(session.namespace):
             self._settled(session.namespace)
 
+    def connected(self, namespace: str) -> list[str]:
+        """The routers that have a stream."""
+        return sorted(self._sessions.get(namespace, {}))
+
     def complete(self, namespace: str) -> bool:
         """Every router that serves holds all of the target, and there is one."""
         streams = [session.stream for session in self._sessions.get(namespace, {}).values()]

@@ -116,11 +116,11 @@ class Stream:
         """The router holds everything of `service` as the target has it. Endpoints do not count: they come
         and go by themselves.
         """
-        return all(
-            self._types[kind].held.get(name) == resource.version
+        one = self.target.part(service)
+        return one is not None and all(
+            self._types[kind].held.get(name) == self.target.resources[kind][name].version
             for kind in (Kind.Cluster, Kind.Listener, Kind.Route)
-            for name, resource in self.target.resources[kind].items()
-            if resource.service == service
+            for name in one.resources[kind]
         )
 
     def complaint(self, service: str) -> str:

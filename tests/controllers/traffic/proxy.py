@@ -138,7 +138,7 @@ class Backend:
 
 @dataclass
 class Proxy:
-    """The leader's part and one Envoy."""
+    """The leader's part and the Envoys that follow it, all on the same ports."""
 
     folder: Path
     world: World
@@ -149,9 +149,10 @@ class Proxy:
     status_port: int
     told: list[ctrl.Key]
     settled: list[str]
+    heard: asyncio.Event
     server: Server | None = None
     ads_port: int = 0
-    process: asyncio.subprocess.Process | None = None
+    processes: list[asyncio.subprocess.Process] = field(default_factory=list)
     client: aiohttp.ClientSession = field(default=None)  # type: ignore[assignment]
 
     @property
@@ -184,21 +185,23 @@ class Proxy:
     def push(self) -> None:
         self.fleet.aim(NAMESPACE, self.world.snapshot(NAMESPACE))
 
-    async def start(self, *, token: str = "good", name: str = "router-0") -> None:
-        (self.folder / "token").mkdir(exist_ok=True)
-        (self.folder / "token" / "token.json").write_text(json.dumps(bootstrap.secret(token)))
+    async def start(self, *, token: str = "token-0", name: str = "router-0") -> None:
+        folder = self.folder / name
+        (folder / "token").mkdir(parents=True)
+        (folder / "token" / "token.json").write_text(json.dumps(bootstrap.secret(token)))
         place = bootstrap.Place(
-            ads=f"127.0.0.1:{self.ads_port}", ca=str(self.folder / "ca.crt"), secret=str(self.folder / "token" / "token.json"),
-            admin=str(self.folder / "admin.sock"), name=ADS_NAME, status_port=self.status_port,
-            address="127.0.0.1",
+            ads=f"127.0.0.1:{self.ads_port}", ca=str(self.folder / "ca.crt"),
+            secret=str(folder / "token" / "token.json"), admin=str(folder / "admin.sock"),
+            name=ADS_NAME, status_port=self.status_port, address="127.0.0.1",
         )  # fmt: skip
-        config = self.folder / "bootstrap.json"
+        config = folder / "bootstrap.json"
         config.write_text(json.dumps(bootstrap.asking(place, node=name, namespace=NAMESPACE)))
         log = (self.folder / "envoy.log").open("w")
-        self.process = await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             str(ENVOY), "-c", str(config), "--concurrency", "1", "--disable-hot-restart",
             "--log-level", "warning", stdout=log, stderr=log,
         )  # fmt: skip
+        self.processes.append(process)
 
     async def ready(self) -> bool:
         try:
@@ -213,7 +216,7 @@ class Proxy:
             f"change {wanted.change} verified ({self.fleet.verify(wanted)})\n{self.log()}",
         )
 
-    async def get(self, port: int = 0, **headers: str) -> tuple[int, str]:
+    async def get(self, port: int | None = None, /, **headers: str) -> tuple[int, str]:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self.client.get(f"http://127.0.0.1:{port or self.port}/predict", headers=named) as answer:
             return answer.status, await answer.text()
@@ -233,33 +236,44 @@ class Proxy:
 
 
 @asynccontextmanager
-async def running(*, start: bool = True, services: int = 1) -> AsyncIterator[Proxy]:
-    """A leader with one router that is ready, and nothing to serve yet."""
+async def running(*, start: bool = True, services: int = 1, routers: int = 1) -> AsyncIterator[Proxy]:
+    """A leader with routers that are ready, and nothing to serve yet."""
     with tempfile.TemporaryDirectory(prefix="traffic-") as folder:
         told: list[ctrl.Key] = []
         settled: list[str] = []
-        fleet = Fleet(told.append, settled.append)
+        heard = asyncio.Event()
+
+        def tell(key: ctrl.Key) -> None:
+            told.append(key)
+            heard.set()
+
+        fleet = Fleet(tell, settled.append)
         own = authority.generate(time.time())
         ports = free_ports(services + 1)
         proxy = Proxy(
             folder=Path(folder), world=World(address="127.0.0.1"), fleet=fleet, tokens=Tokens(),
-            authority=own, ports=ports[1:], status_port=ports[0], told=told, settled=settled,
+            authority=own, ports=ports[1:], status_port=ports[0], told=told, settled=settled, heard=heard,
         )  # fmt: skip
         (proxy.folder / "ca.crt").write_text(own.certificate)
-        proxy.tokens.known["good"] = Identity(NAMESPACE, "router-0", "uid-0")
-        fleet.pod(Router(namespace=NAMESPACE, name="router-0", uid="uid-0", ready=True))
+        for number in range(routers):
+            name, uid = f"router-{number}", f"uid-{number}"
+            proxy.tokens.known[f"token-{number}"] = Identity(NAMESPACE, name, uid)
+            fleet.pod(Router(namespace=NAMESPACE, name=name, uid=uid, ready=True))
         proxy.client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30.0))
         try:
             await proxy.serve()
             if start:
-                await proxy.start()
+                for number in range(routers):
+                    await proxy.start(token=f"token-{number}", name=f"router-{number}")
+                await until(lambda: len(fleet.connected(NAMESPACE)) == routers, "all are connected")
                 await until(proxy.ready, f"Envoy ready\n{proxy.log()}")
             yield proxy
         finally:
             await proxy.client.close()
-            if proxy.process is not None and proxy.process.returncode is None:
-                proxy.process.kill()
-                await proxy.process.wait()
+            for process in proxy.processes:
+                if process.returncode is None:
+                    process.kill()
+                await process.wait()
             await proxy.end_server()
 
 

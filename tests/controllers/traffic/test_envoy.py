@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections import Counter
-
-import pytest
 
 from controllers.traffic import Match, Refused, Rule, Unreachable, UserShare, Value, Verified
 from controllers.traffic.envoy.fleet import Router
@@ -208,28 +205,10 @@ async def test_who_is_no_router_gets_nothing() -> None:
         assert proxy.fleet.verify(split(1, port=proxy.port)).__class__ is not Verified
         # A token of a pod that is no router of ours is not enough either.
         proxy.fleet.no_pod(NAMESPACE, "router-0")
-        proxy.tokens.known["stranger"] = proxy.tokens.known["good"]
+        proxy.tokens.known["stranger"] = proxy.tokens.known["token-0"]
         asked = proxy.tokens.asked
         await until(lambda: proxy.tokens.asked >= asked + 1, "it asked again")
         assert not await proxy.ready()
         assert isinstance(proxy.fleet.verify(split(1, port=proxy.port)), Unreachable)
         proxy.fleet.pod(Router(namespace=NAMESPACE, name="router-0", uid="uid-0", ready=True))
         await until(proxy.ready, f"now it is one\n{proxy.log()}")
-
-
-@pytest.mark.slow
-async def test_a_weight_is_everywhere_within_50_milliseconds() -> None:
-    async with running() as proxy, backends("aaaa", "bbbb") as (stable, candidate):
-        await both(proxy, stable, candidate)
-        wanted = split(1, 1, port=proxy.port, candidate="bbbb")
-        proxy.ask(wanted)
-        await proxy.verified(wanted)
-        times = []
-        for change in range(2, 52):
-            wanted = split(change, change % 100, port=proxy.port, candidate="bbbb")
-            begun = time.perf_counter()
-            proxy.ask(wanted)
-            while not isinstance(proxy.fleet.verify(wanted), Verified):
-                await asyncio.sleep(0)
-            times.append(time.perf_counter() - begun)
-        assert sorted(times)[len(times) // 2] < 0.05

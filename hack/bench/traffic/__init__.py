@@ -1,0 +1,1 @@
+"""How soon a weight that was decided is in force on every router."""
