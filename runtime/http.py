@@ -21,6 +21,7 @@ from runtime.errors import RequestError
 from runtime.inference import Inference, Started, Trace
 from runtime.logs import Logger
 from runtime.model import Model
+from runtime.openapi import document
 from runtime.registry import Registry
 from runtime.signature import Wire
 from runtime.spec import Limits
@@ -85,6 +86,7 @@ class Http:
             "/v2/health/live": ("GET", self._live),
             "/v2/health/ready": ("GET", self._ready),
             "/v2/repository/index": ("POST", self._index),
+            "/openapi.json": ("GET", self._openapi),
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -254,6 +256,10 @@ class Http:
     async def _model_metadata(self, exchange: Exchange, name: str, version: str | None) -> web.Response:
         model = exchange.model = self._registry.find(name, version)
         return _json({**metadata(model), "parameters": model.parameters()})
+
+    async def _openapi(self, exchange: Exchange) -> web.Response:
+        signatures = {name: model.signature for name, model in self._registry.models.items()}
+        return _json(document(signatures, VERSION))
 
     async def _index(self, exchange: Exchange) -> web.Response:
         body = await read_body(exchange.request, self._limits)
