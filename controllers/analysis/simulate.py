@@ -1,19 +1,21 @@
 """How often the judge cries wolf, and how soon it sees a real one. `python -m controllers.analysis.simulate`
 
 Draws seeded histories of windows, gives each to the real e-process and counts. The table that it prints
-stands in docs/canary.md. Needs numpy, which is not in the operator's image: this module is never imported by
-it.
+stands in docs/canary.md, the picture of `--picture` in docs/analysis.md. Needs numpy, which is not in the
+operator's image: this module is never imported by it.
 """
 
 import argparse
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from .eprocess import ALPHA, Evidence, Window, measure, merge, threshold
+from .picture import Line, svg
 from .tally import Tally, Verdict, closes
 from .verdict import Counts, Ledger, Look, Sample, judge
 
@@ -47,35 +49,34 @@ class Result:
     late: float | None
 
 
+def path(case: Case, random: np.random.Generator) -> list[float]:
+    """The logarithm of E after each window of one history."""
+    weights = [case.weights[min(look, len(case.weights) - 1)] for look in range(case.looks)]
+    candidate = random.binomial(case.requests, [weight / 100 for weight in weights])
+    baseline = case.requests - candidate
+    candidate_bad = random.binomial(candidate, case.candidate)
+    baseline_bad = random.binomial(baseline, case.baseline)
+    evidence, logs = Evidence(), []
+    for look in range(case.looks):
+        window = Window(
+            candidate=float(candidate[look]),
+            candidate_bad=float(candidate_bad[look]),
+            baseline=float(baseline[look]),
+            baseline_bad=float(baseline_bad[look]),
+        )
+        evidence = merge(evidence, measure(window))
+        logs.append(evidence.log_e)
+    return logs
+
+
 def stops(case: Case, *, runs: int, seed: int, alpha: float = ALPHA) -> Sequence[int | None]:
     """The window of each run at which E reached 1/alpha, counted from 1; None if it never did."""
     random = np.random.default_rng(seed)
     limit = threshold(alpha)
     found: list[int | None] = []
-    weights = [case.weights[min(look, len(case.weights) - 1)] for look in range(case.looks)]
     for _ in range(runs):
-        candidate = random.binomial(case.requests, [weight / 100 for weight in weights])
-        baseline = case.requests - candidate
-        candidate_bad = random.binomial(candidate, case.candidate)
-        baseline_bad = random.binomial(baseline, case.baseline)
-        evidence = Evidence()
-        stopped = None
-        for look in range(case.looks):
-            evidence = merge(
-                evidence,
-                measure(
-                    Window(
-                        candidate=float(candidate[look]),
-                        candidate_bad=float(candidate_bad[look]),
-                        baseline=float(baseline[look]),
-                        baseline_bad=float(baseline_bad[look]),
-                    )
-                ),
-            )
-            if evidence.log_e >= limit:
-                stopped = look + 1
-                break
-        found.append(stopped)
+        logs = path(case, random)
+        found.append(next((look + 1 for look, log in enumerate(logs) if log >= limit), None))
     return found
 
 
@@ -205,11 +206,42 @@ def run_table(*, runs: int, seed: int) -> str:
     return "\n".join(lines)
 
 
+#: Shown in the picture, the worse ones by the history whose end is in the middle.
+SHOWN = (
+    Case(baseline=0.01, candidate=0.01),
+    Case(baseline=0.01, candidate=0.02),
+    Case(baseline=0.01, candidate=0.03),
+    Case(baseline=0.01, candidate=0.05),
+    Case(baseline=0.01, candidate=0.1),
+)
+
+
+def picture(*, seed: int, equal: int = 40, worse: int = 101) -> str:
+    """Histories of equal revisions, and a median one of each worse candidate until it fails, as SVG."""
+    random = np.random.default_rng(seed)
+    limit = threshold()
+    lines = [Line(logs=path(SHOWN[0], random), style=0, width=0.7) for _ in range(equal)]
+    for style, case in enumerate(SHOWN[1:], start=1):
+        ends = [
+            [log for number, log in enumerate(logs) if not any(past >= limit for past in logs[:number])]
+            for logs in (path(case, random) for _ in range(worse))
+        ]
+        middle = sorted(ends, key=len)[worse // 2]
+        label = f"{case.candidate:.0%}: window {len(middle)}"
+        lines.append(Line(logs=middle, style=style, label=label, width=2))
+    title = f"1 % of bad requests in the baseline, 5 % weight, {SHOWN[0].requests} requests a window"
+    return svg(lines, title=title, limit=1 / ALPHA)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="False alarms and delay of the canary's judge.")
     parser.add_argument("--runs", type=int, default=5000, help="histories a row (default 5000)")
     parser.add_argument("--seed", type=int, default=1, help="of the random numbers (default 1)")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw how E grows, and nothing else")
     options = parser.parse_args(argv)
+    if options.picture is not None:
+        options.picture.write_text(picture(seed=options.seed), encoding="utf-8")
+        return 0
     print(table(runs=options.runs, seed=options.seed))
     print()
     print(run_table(runs=options.runs, seed=options.seed))
