@@ -24,6 +24,7 @@ class Type(StrEnum):
     Drifted = "Drifted"
     NameConflict = "NameConflict"
     AnalysisAvailable = "AnalysisAvailable"
+    TrafficVerified = "TrafficVerified"
     Reconciling = "Reconciling"
     Stalled = "Stalled"
 

@@ -4,6 +4,7 @@ from ..conditions import Condition, Status, Type
 from ..phases import Facts, Phase
 from ..reasons import Reason
 from ..resources.wire import text
+from . import canary_status
 from .models import downloads, seen_of
 from .observed import Observed
 from .rollout import Rollout, pods_of
@@ -24,8 +25,9 @@ def conditions(
     found = [
         Condition(Type.Ready, "True" if phase is Phase.Ready else "False", reason, line),
         _available(ready, wanted),
-        _progressing(phase, reason, line),
+        canary_status.progressing(rollout) or _progressing(phase, reason, line),
         _degraded(rollout, phase, ready, wanted, reason, line, disagreement),
+        *canary_status.conditions(observed, rollout),
         _resolved(observed),
         Condition(Type.Reconciling, "True" if moving else "False", reason, line),
         Condition(Type.Stalled, "True" if phase is Phase.Failed else "False", reason, line),
@@ -74,9 +76,12 @@ def _degraded(
 ) -> Condition:
     if phase is Phase.Failed:
         return Condition(Type.Degraded, "True", reason, line)
+    rolled_back = canary_status.degraded(rollout)
+    if rolled_back is not None:
+        return rolled_back
     if disagreement:
         return Condition(Type.Degraded, "True", Reason.ContentChanged, disagreement)
-    if rollout.promoted and ready < wanted:
+    if (rollout.promoted or rollout.canary) and ready < wanted:
         blocker = rollout.blocker
         missing = f"{ready} of {wanted} pods ready"
         return Condition(
@@ -121,9 +126,9 @@ def _headline(
     if phase is Phase.Ready:
         if not wanted:
             return Reason.ScaledToZero, "scaled to zero: replicas is 0"
-        return Reason.Serving, (
-            f"{min(ready, wanted)} of {wanted} pods ready, serving {_models(observed, rollout)}"
-        )
+        serving = f"{min(ready, wanted)} of {wanted} pods ready, serving {_models(observed, rollout)}"
+        run = canary_status.line(rollout)
+        return Reason.Serving, f"{serving}; {run}" if run else serving
     reason, line = _under_way(observed, rollout, wanted)
     if phase is Phase.Failed and facts.overdue and not facts.broken:
         line = f"no progress for {observed.settings.progress_deadline:.0f} s: {line}"
@@ -181,7 +186,7 @@ def _stage(observed: Observed, rollout: Rollout) -> tuple[Reason, str] | None:
 
 
 def _models(observed: Observed, rollout: Rollout) -> str:
-    models = rollout.target.models if rollout.target else ()
+    models = rollout.shown.models if rollout.shown else ()
     named = [f"{text(item.get('name'))} {text(item.get('version'))}".strip() for item in models]
     if not named and observed.desired:
         named = [f"{model.name} {model.version}".strip() for model in observed.desired.models]

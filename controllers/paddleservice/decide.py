@@ -13,13 +13,22 @@ from ..resources.config import config_map
 from ..resources.deployment import ANNOTATION_PROMOTED, deployment
 from ..resources.meta import Rendered, child_name, labels
 from ..resources.pod import pod_template
-from ..resources.service import disruption_budget, main_service, network_policy, revision_service
+from ..resources.service import (
+    disruption_budget,
+    main_service,
+    network_policy,
+    revision_service,
+    service_ports,
+)
 from ..resources.wire import JSON, at, mapping, maps
+from ..traffic import flip
+from .canary_effects import canary_effects, looks_again
 from .effects import Apply, Create, Delete, Effect, Merge, Scale
 from .notes import Note, notes
 from .observed import Child, Observed, Revision
-from .rollout import Rollout, follow, models_json, pods_of
+from .rollout import Canarying, Rollout, models_json, pods_of
 from .status import Report, report
+from .strategy import chosen
 
 #: Seconds between looks at an object that is in our way: nothing tells when it goes.
 CONFLICT_INTERVAL = 10.0
@@ -43,22 +52,24 @@ class Decision:
     targets: tuple[Target, ...] = ()
     requeue_after: float | None = None
     report: Report | None = field(default=None, repr=False)
+    run: Canarying | None = field(default=None, repr=False)
 
 
 def decide(observed: Observed, now: datetime) -> Decision:
     """What to write, do and announce, given what was observed."""
     if observed.foreign:  # nothing is attempted, so nothing is refused
         observed = replace(observed, refusal=None)
-    rollout = follow(observed, now)
+    rollout = chosen(observed, now)
     drifted = _drifted(observed, rollout)
     told = report(observed, rollout, drifted, now)
     effects = () if observed.foreign else tuple(_effects(observed, rollout, now))
-    status, later = _due(observed, told, now)
+    status, later = _due(observed, rollout, told, now)
     waits = [later] if later is not None else []
     if told.progress is not None and not told.progress.overdue(now):
         waits.append((told.progress.deadline - now).total_seconds() + 0.1)
     if rollout.awaiting_latency:
         waits.append(1.0)
+    waits += looks_again(rollout)
     ends = [pod.lost_at for pod in observed.pods if pod.lost_at is not None and not pod.ended]
     waits += [(end - now).total_seconds() + 0.1 for end in ends if end > now]
     if observed.foreign:
@@ -73,13 +84,18 @@ def decide(observed: Observed, now: datetime) -> Decision:
         targets=_targets(observed, rollout, told),
         requeue_after=max(0.1, min(waits)) if waits else None,
         report=told,
+        run=rollout.canary,
     )
 
 
-def _due(observed: Observed, told: Report, now: datetime) -> tuple[JSON | None, float | None]:
+def _due(
+    observed: Observed, rollout: Rollout, told: Report, now: datetime
+) -> tuple[JSON | None, float | None]:
     """(the status to write, or None, and the seconds until a held-back one is due)."""
     if told.status == observed.status:
         return None, None
+    if rollout.canary is not None and told.worded() == told.worded(observed.status):
+        return None, None  # a run that waits would else write every second how much longer
     if observed.written is None or told.steady() != told.steady(observed.status):
         return told.status, None
     rest = PROGRESS_INTERVAL - (now - observed.written).total_seconds()
@@ -132,12 +148,18 @@ def _effects(observed: Observed, rollout: Rollout, now: datetime) -> list[Effect
         for revision in observed.revisions
         if revision.unlabelled
     ]
-    effects += _shared(observed, main_service(owner))
+    effects += _main_service(observed, rollout)
+    effects += canary_effects(observed, rollout)
     effects += _revision(observed, rollout)
     for revision in observed.revisions:
         size = rollout.sizes.get(revision.hash, revision.replicas)
-        if size != revision.replicas:
-            effects.append(Scale(ctrl.Key(owner.namespace, revision.name), size))
+        if size == revision.replicas:
+            continue
+        key = ctrl.Key(owner.namespace, revision.name)
+        if rollout.canary is None:
+            effects.append(Scale(key, size))
+        elif revision.change <= rollout.canary.state.traffic.change:
+            effects.append(Scale(key, size, revision.resource_version))
     effects += _shared(observed, disruption_budget(owner))
     effects += _shared(observed, network_policy(owner))
     target = rollout.target
@@ -165,6 +187,19 @@ def _shared(observed: Observed, wanted: Rendered) -> list[Effect]:
     return [] if is_part(body, there.raw) else [Apply(wanted)]
 
 
+def _main_service(observed: Observed, rollout: Rollout) -> list[Effect]:
+    """Service <name>: to the pods, or to the routers while the path leads there."""
+    owner = observed.owner
+    there = observed.children.get((ctrl.SERVICE.kind, owner.name))
+    backend = observed.watched.backend if rollout.canary and rollout.canary.state.path.to_routers else None
+    wanted = main_service(owner, backend)
+    if there is None or flip.points_at(there.raw, owner, backend):
+        return _shared(observed, wanted)
+    # Selector and ports in one write; what else differs waits for the next pass.
+    patch = flip.merge_patch(there.raw, owner, service_ports(), backend)
+    return [Merge(ctrl.SERVICE, owner.key, there.uid, patch)]
+
+
 def _same_ports(wanted: Mapping[str, object], live: Mapping[str, object]) -> bool:
     mine, theirs = at(wanted, "spec", "ports"), at(live, "spec", "ports")
     return is_part(mine, theirs) and len(list(maps(mine))) == len(list(maps(theirs)))
@@ -177,7 +212,7 @@ def _labels(child: Child) -> object:
 def _revision(observed: Observed, rollout: Rollout) -> list[Effect]:
     """What the wanted revision lacks. Its objects are made once and never written again."""
     identity, desired, owner = rollout.identity, observed.desired, observed.owner
-    if identity is None or desired is None:
+    if identity is None or desired is None or not rollout.ensured:
         return []
     effects: list[Effect] = []
     for wanted in (config_map(owner, desired, identity.hash), revision_service(owner, identity.hash)):
@@ -207,10 +242,13 @@ def _garbage(observed: Observed, rollout: Rollout) -> list[Effect]:
     """Old revisions beyond the limit, once nothing runs on them. The latest ones are kept to go back to."""
     if not rollout.promoted:
         return []
+    kept = {rollout.hash, rollout.stable}
+    if rollout.canary is not None:
+        kept |= {rollout.canary.state.candidate, rollout.canary.state.retiring}
     idle = [
         revision
         for revision in observed.revisions
-        if revision.hash not in (rollout.hash, rollout.stable) and revision.replicas == 0 == revision.pods
+        if revision.hash not in kept and revision.replicas == 0 == revision.pods
     ]
     idle.sort(key=_age, reverse=True)
     effects: list[Effect] = []

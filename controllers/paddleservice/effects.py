@@ -13,7 +13,8 @@ from ..conditions import one_line
 from ..kinds import PADDLE_SERVICE
 from ..reasons import Reason
 from ..resources.meta import Owner, Rendered
-from ..resources.wire import mapping
+from ..resources.wire import JSON, mapping
+from ..traffic import Provider, Split
 from .observed import Foreign, Refusal
 
 
@@ -33,10 +34,27 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Set a revision's replicas through /scale."""
+    """Set a revision's replicas through /scale. resource_version: only of the Deployment as it was seen."""
 
     key: ctrl.Key
     replicas: int
+    resource_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """Hand the split, which is in the status, to the traffic provider of this name."""
+
+    provider: str
+    split: Split
+
+
+@dataclass(frozen=True, slots=True)
+class Unroute:
+    """Have the provider forget the service: nobody comes that way any more."""
+
+    provider: str
+    change: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +77,7 @@ class Merge:
     fields: Mapping[str, object] = field(hash=False)
 
 
-Effect = Create | Apply | Scale | Delete | Merge
+Effect = Create | Apply | Scale | Delete | Merge | Shift | Unroute
 
 
 class ForeignObject(Exception):
@@ -90,6 +108,8 @@ def _target(effect: Effect) -> str:
             return f"{kind.kind} {key.name}"
         case Scale(key):
             return f"{ctrl.DEPLOYMENT.kind} {key.name}"
+        case Shift(provider) | Unroute(provider):
+            return f"route of {provider}"
 
 
 def refusal(effect: Effect, error: ctrl.Invalid | ctrl.Forbidden) -> Refusal:
@@ -114,14 +134,20 @@ def foreign(owner: Owner, obj: ctrl.Object) -> Foreign | None:
     return Foreign(obj.kind.kind, obj.name, predecessor)
 
 
-async def act(client: ctrl.Client, owner: Owner, effects: Iterable[Effect]) -> None:
+async def act(
+    client: ctrl.Client,
+    owner: Owner,
+    effects: Iterable[Effect],
+    providers: Mapping[str, Provider] | None = None,
+) -> None:
     """Do `effects` one after the other, and stop at the first that fails.
 
-    Raises ForeignObject, Refused and the client's errors; Forbidden only where the namespace goes.
+    providers: of traffic, by name. Raises ForeignObject, Refused and the client's errors; Forbidden only
+    where the namespace goes.
     """
     for effect in effects:
         try:
-            await _do(client, owner, effect)
+            await _do(client, owner, effect, providers or {})
         except ctrl.Invalid as error:
             raise Refused(refusal(effect, error)) from error
         except ctrl.Forbidden as error:
@@ -130,19 +156,29 @@ async def act(client: ctrl.Client, owner: Owner, effects: Iterable[Effect]) -> N
             raise Refused(refusal(effect, error)) from error
 
 
-async def _do(client: ctrl.Client, owner: Owner, effect: Effect) -> None:
+async def _do(client: ctrl.Client, owner: Owner, effect: Effect, providers: Mapping[str, Provider]) -> None:
     match effect:
         case Create(wanted):
             await _create(client, owner, wanted)
         case Apply(wanted):
             await client.apply(wanted.body)
-        case Scale(key, replicas):
+        case Scale(key, replicas, ""):
             await client.scale(ctrl.DEPLOYMENT, key, replicas)
+        case Scale(key, replicas, version):
+            # Who decided on an older state must not take pods that have got traffic since.
+            body: JSON = {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}
+            await client.patch(ctrl.DEPLOYMENT, key, body, type="merge", subresource="scale")
         case Delete(kind, key, uid, version):
             # A cache that lags may call idle what was scaled up again a moment ago.
             await client.delete(kind, key, uid=uid, resource_version=version)
         case Merge(kind, key, uid, fields):
             await _merge(client, kind, key, uid, fields)
+        case Shift(provider, split) if provider in providers:
+            await providers[provider].apply(split)
+        case Unroute(provider) if provider in providers:
+            await providers[provider].remove(owner.key, owner.uid)
+        case Shift() | Unroute():
+            pass  # there is no proxy: the sizes are the split
 
 
 async def _create(client: ctrl.Client, owner: Owner, wanted: Rendered) -> None:

@@ -50,15 +50,15 @@ def stages(observed: Observed, revision: str) -> int:
 
 
 def served_models(observed: Observed, rollout: Rollout) -> list[JSON]:
-    """The models of the wanted revision with what its pods found out; what was found before is kept."""
-    if rollout.target is not None:
-        wanted = list(rollout.target.models)
+    """The models of the revision that is shown, with what its pods found out; what was found is kept."""
+    if rollout.shown is not None:
+        wanted = list(rollout.shown.models)
     elif observed.desired is not None:
         wanted = list(models_of(observed.desired))
     else:
         wanted = []
     before = {text(item.get("name")): item for item in maps(observed.status.get("models"))}
-    content = content_digests(observed, rollout.hash)
+    content = content_digests(observed, rollout.shown_hash)
     result = []
     for model in sorted(wanted, key=lambda item: text(item.get("name"))):
         name = text(model.get("name"))
@@ -77,11 +77,13 @@ def served_models(observed: Observed, rollout: Rollout) -> list[JSON]:
 def _state(observed: Observed, rollout: Rollout, name: str) -> JSON:
     """State of a model: of the pod that is least far, because that one is waited for."""
     found: list[ModelProgress] = []
-    for pod in pods_of(observed, rollout.hash):
+    for pod in pods_of(observed, rollout.shown_hash):
         seen = observed.seen.get(pod.uid)
         if seen is not None and not pod.ready:
             found += [model for model in seen.models if model.name == name]
-    known = [model for seen in seen_of(observed, rollout.hash) for model in seen.models if model.name == name]
+    known = [
+        model for seen in seen_of(observed, rollout.shown_hash) for model in seen.models if model.name == name
+    ]
     measured: JSON = {}
     medians = [model.warm_up_median for model in known if model.warm_up_median > 0]
     if medians:
@@ -90,7 +92,7 @@ def _state(observed: Observed, rollout: Rollout, name: str) -> JSON:
     if engines:
         measured["engine"] = engines[0]
     if not found:
-        ready = rollout.target is not None and rollout.target.ready > 0
+        ready = rollout.shown is not None and rollout.shown.ready > 0
         return measured | {"state": "Ready" if ready else "Waiting"}
     least = min(found, key=lambda item: _STATES.index(item.state) if item.state in _STATES else 1)
     failed = {"reason": least.reason, "message": least.message} if least.state == "Failed" else {}
@@ -127,7 +129,7 @@ def revision_list(observed: Observed, rollout: Rollout) -> list[JSON]:
     ordered = sorted(
         observed.revisions, key=lambda item: (item.created, item.promoted, item.hash), reverse=True
     )
-    important = (rollout.hash, rollout.stable)
+    important = (rollout.hash, rollout.stable, rollout.candidate)
     ordered = [rev for rev in ordered if rev.hash in important or rev.pods or rev.replicas] + [
         rev for rev in ordered if not (rev.hash in important or rev.pods or rev.replicas)
     ]

@@ -8,6 +8,9 @@ import controller_runtime as ctrl
 from ..conditions import Type, find
 from ..phases import Event, Phase, Transition
 from ..reasons import Reason
+from ..rollout import canary
+from ..rollout.canary.state import BLAMELESS
+from .canary_status import pauses_for_a_person, phase_reason
 from .effects import Create, Delete, Effect, Scale
 from .observed import Observed
 from .rollout import Rollout
@@ -38,6 +41,39 @@ def _words(step: Transition, observed: Observed, rollout: Rollout) -> str:
     return f"deploying revision {rollout.hash}"
 
 
+def _canary(rollout: Rollout) -> Iterator[Note]:
+    """One event a transition of the run, and one an answered command."""
+    run = rollout.canary
+    if run is None:
+        return
+    state, name = run.state, run.state.candidate or run.state.retiring
+    for step in run.decision.transitions:
+        if step.event in ("refused", "drifted"):
+            yield Note(Reason.CanaryTraffic, f"{step.event}: {step.reason}", warning=True, action="Shift")
+        if step.before is step.after:
+            continue
+        match step.after:
+            case canary.Phase.Idle:
+                ending = state.ending or ""
+                bad = state.ending is not None and state.ending not in BLAMELESS
+                yield Note(
+                    Reason.CanaryEnded, f"run {state.run} is over: {ending}", warning=bad, action="Finish"
+                )
+            case canary.Phase.Preparing if step.event in ("new revision", "retry"):
+                words = f"run {state.run}, attempt {state.attempt}: revision {name} against {state.stable}"
+                yield Note(Reason.CanaryStarted, words, action="Start")
+            case canary.Phase.Draining if state.ending is canary.Ending.Promoted:
+                yield Note(
+                    Reason.CanaryPromoted, f"revision {state.stable} has passed every step", action="Promote"
+                )
+            case after:
+                bad = after is canary.Phase.RollingBack or pauses_for_a_person(state)
+                words = f"{step.event}: {step.reason}" if step.reason else step.event
+                yield Note(phase_reason(after), f"{name}: {words}", warning=bad, action="Step")
+    if run.answered:
+        yield Note(Reason.CanaryCommand, f"{state.answer} (run {state.run})", action="Command")
+
+
 def notes(observed: Observed, rollout: Rollout, told: Report, effects: Iterable[Effect]) -> Iterator[Note]:
     """Every transition, every effect that people ask about, and a blocker when it is new."""
     blocker = rollout.blocker
@@ -61,6 +97,7 @@ def notes(observed: Observed, rollout: Rollout, told: Report, effects: Iterable[
             continue
         if old.get("reason") != condition.reason == blocker.reason:
             yield Note(condition.reason, blocker.message, warning=True, action="Deploy")
+    yield from _canary(rollout)
     if rollout.promoting:
         yield Note(Reason.RevisionPromoted, f"revision {rollout.hash} is the stable one", action="Promote")
     for effect in effects:

@@ -11,6 +11,7 @@ from ..blockers import report
 from ..kinds import (
     ANNOTATION_HASH_VERSION,
     ANNOTATION_IDENTITY,
+    ANNOTATION_TRAFFIC_CHANGE,
     CONTAINER_PULL,
     LABEL_REVISION,
 )
@@ -25,8 +26,10 @@ from ..resources.deployment import (
 from ..resources.desired import Desired, Settings
 from ..resources.meta import Owner
 from ..resources.wire import at, integer, mapping, maps, text
+from ..rollout.canary import Command, Endpoints, Found, Report
 from ..rollout.identity import Recorded
 from ..rollout.planner import Size
+from ..traffic import Backend
 
 #: A pod is gone this long after its deletionTimestamp (which counts its grace period already), whatever the
 #: API server still lists: nobody confirms the end of a pod whose node died.
@@ -47,6 +50,7 @@ class Pod:
     ip: str
     ready: bool
     ready_since: datetime | None
+    unready_since: datetime | None = None
     deleting: bool
     started: bool
     ended: bool = False
@@ -58,7 +62,7 @@ class Pod:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
     """A revision as its Deployment tells it. replicas: asked for; live, leaving: pods; promoted: ever stable,
-    and when. unlabelled: it lost labels that it is found by.
+    and when. change: stamped on it, see rollout.canary. unlabelled: it lost labels that it is found by.
     """
 
     hash: str
@@ -75,6 +79,8 @@ class Revision:
     models: tuple[Mapping[str, object], ...]
     template_digest: str
     rollouts: int
+    change: int = 0
+    unavailable_since: datetime | None = None
     unlabelled: bool = False
     template: Mapping[str, object] = field(repr=False)
     status: Mapping[str, object] = field(repr=False)
@@ -136,6 +142,33 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What only a canary looks at.
+
+    report: of the provider about the split in status. effective: the candidate's share that is in force, in
+    percent. backend: of the provider's routers; port: of the service on them. removed: the change whose route
+    this process has removed. judged: the present attempt has its analysis; metrics, blindness, heard: whether
+    Prometheus answers it, the reason and the message. problem: why no run can be judged by the spec, or "".
+    """
+
+    report: Report = field(default_factory=Report)
+    effective: float | None = None
+    backend: Backend | None = None
+    port: int = 0
+    endpoints: Endpoints = Endpoints.Pods
+    removed: int = 0
+    command: Command | None = None
+    found: Found | None = None
+    metrics: bool = True
+    judged: bool = False
+    blindness: str = ""
+    heard: str = ""
+    checked: bool = True
+    hold: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """Everything that a decision rests on, but the time.
 
@@ -159,6 +192,7 @@ class Observed:
     pull_policy: str = "IfNotPresent"
     written: datetime | None = None
     refusal: Refusal | None = None
+    watched: Watched = Watched()
 
 
 def moment(value: object) -> datetime | None:
@@ -204,6 +238,7 @@ def pod_of(obj: ctrl.Object) -> Pod:
         ip=text(status.get("podIP")),
         ready=ready.get("status") == "True" and not ended,
         ready_since=moment(ready.get("lastTransitionTime")) if ready.get("status") == "True" else None,
+        unready_since=moment(ready.get("lastTransitionTime")) if ready.get("status") == "False" else None,
         deleting=obj.deleting,
         started=bool(running),
         ended=ended,
@@ -226,6 +261,13 @@ def relabelled(deployment: ctrl.Object, labels: Mapping[str, str]) -> ctrl.Objec
     return ctrl.Object({**deployment.raw, "metadata": metadata}, deployment.kind)
 
 
+def _unavailable_since(status: Mapping[str, object]) -> datetime | None:
+    for condition in maps(status.get("conditions")):
+        if condition.get("type") == "Available" and condition.get("status") == "False":
+            return moment(condition.get("lastTransitionTime"))
+    return None
+
+
 def revision_of(deployment: ctrl.Object, pods: Iterable[Pod], now: datetime) -> Revision:
     """A revision from its Deployment; `pods` are the service's. Those that are over or lost do not count."""
     status = mapping(deployment.raw.get("status"))
@@ -236,6 +278,7 @@ def revision_of(deployment: ctrl.Object, pods: Iterable[Pod], now: datetime) -> 
     leaving = sum(1 for pod in mine if pod.deleting and (pod.lost_at is None or now < pod.lost_at))
     version = notes.get(ANNOTATION_HASH_VERSION, "")
     rollouts = notes.get("deployment.kubernetes.io/revision", "")
+    change = notes.get(ANNOTATION_TRAFFIC_CHANGE, "")
     return Revision(
         hash=name,
         name=deployment.name,
@@ -257,6 +300,8 @@ def revision_of(deployment: ctrl.Object, pods: Iterable[Pod], now: datetime) -> 
         models=_models(notes.get(ANNOTATION_MODELS, "")),
         template_digest=notes.get(ANNOTATION_TEMPLATE, ""),
         rollouts=int(rollouts) if rollouts.isdigit() else 0,
+        change=int(change) if change.isdigit() else 0,
+        unavailable_since=_unavailable_since(status),
         template=mapping(deployment.spec.get("template")),
         status=status,
     )

@@ -13,15 +13,17 @@ from typing import ClassVar
 import controller_runtime as ctrl
 
 from ..conditions import Type, find
-from ..kinds import LABEL_REVISION, LABEL_SERVICE, PADDLE_MODEL, PADDLE_SERVICE
+from ..kinds import CANARY_ANALYSIS, LABEL_REVISION, LABEL_SERVICE, PADDLE_MODEL, PADDLE_SERVICE
 from ..options import Options
 from ..probe import ObservedStore
 from ..reasons import Reason
-from ..resources.desired import Desired, Model, decode, pin, pinned_by, requests, settings
+from ..resources.desired import Desired, Model, Settings, decode, pin, pinned_by, requests, settings
 from ..resources.meta import Owner, child_name, labels
-from ..resources.wire import mapping, maps, text
+from ..resources.wire import at, mapping, maps, text
+from .canary import remembered
 from .decide import Decision, decide
-from .effects import REFUSED, ForeignObject, Refused, act, foreign
+from .effects import REFUSED, ForeignObject, Refused, Unroute, act, foreign
+from .metrics import CanaryMetrics
 from .notes import Note
 from .observed import (
     Child,
@@ -31,11 +33,13 @@ from .observed import (
     Refusal,
     Revision,
     Waiting,
+    Watched,
     pod_of,
     relabelled,
     revision_of,
 )
 from .rollout import wanted
+from .watcher import Surroundings, Watcher
 
 #: Index of Pods, Deployments, Services and ConfigMaps by the service they belong to.
 BY_SERVICE = "paddle-service"
@@ -63,6 +67,8 @@ class PaddleServiceReconciler:
         ctrl.Rule("apps", ("deployments/scale",), ("patch",)),
         ctrl.Rule("", ("services",), ("get", "list", "watch", "create", "patch", "delete")),
         ctrl.Rule("", ("configmaps",), ("get", "list", "watch", "create", "patch", "delete")),
+        ctrl.Rule(CANARY_ANALYSIS.group, (CANARY_ANALYSIS.plural,), ("get", "list", "watch", "create")),
+        ctrl.Rule("discovery.k8s.io", ("endpointslices",), ("get", "list", "watch")),
         ctrl.Rule("policy", ("poddisruptionbudgets",), ("get", "list", "watch", "create", "patch")),
         ctrl.Rule("networking.k8s.io", ("networkpolicies",), ("get", "list", "watch", "create", "patch")),
         ctrl.Rule("events.k8s.io", ("events",), ("create", "patch")),
@@ -75,6 +81,8 @@ class PaddleServiceReconciler:
         events: ctrl.EventRecorder,
         options: Options,
         *,
+        around: Surroundings | None = None,
+        metrics: CanaryMetrics | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._client = client
@@ -82,6 +90,9 @@ class PaddleServiceReconciler:
         self._events = events
         self._options = options
         self._clock = clock
+        self._around = around or Surroundings()
+        self._watcher = Watcher(client, self._around)
+        self._metrics = metrics
         self._written: dict[ctrl.Key, datetime] = {}
 
     async def reconcile(self, request: ctrl.Request) -> ctrl.Result:
@@ -98,6 +109,10 @@ class PaddleServiceReconciler:
             # Children carry our owner reference: the garbage collector takes them.
             self._store.watch(request, ())
             self._written.pop(request, None)
+            if self._metrics is not None:
+                self._metrics.forget(request)
+            if service is not None:
+                self._watcher.forget(service.uid)
             return ctrl.Result()
         found: tuple[Foreign, ...] = ()
         refusal, heard = _refusal_in(service), False
@@ -111,8 +126,8 @@ class PaddleServiceReconciler:
                 if written is None:
                     return ctrl.Result(requeue_after=0.1)
                 service = written
-                if not heard:
-                    await self._act(service, observed.owner, decision)
+                if not heard and not await self._act(service, observed.owner, decision):
+                    return ctrl.Result(requeue_after=0.1)
             except ForeignObject as there:
                 found = (*found, there.found)
                 continue
@@ -142,12 +157,21 @@ class PaddleServiceReconciler:
                 return None
             self._written[service.key] = self._clock()
             self._tell(service, (note for note in decision.notes if note.effect is None))
+            if self._metrics is not None and decision.run is not None:
+                self._metrics.moved(service.key, decision.run)
         return service
 
-    async def _act(self, service: ctrl.Object, owner: Owner, decision: Decision) -> None:
+    async def _act(self, service: ctrl.Object, owner: Owner, decision: Decision) -> bool:
+        """False: somebody was faster, look again."""
         for effect in decision.effects:
-            await act(self._client, owner, (effect,))
+            try:
+                await act(self._client, owner, (effect,), self._around.providers)
+            except ctrl.Conflict:
+                return False  # the object is not the one that this was decided on
+            if isinstance(effect, Unroute):
+                self._watcher.removed(owner.uid, effect.change)
             self._tell(service, (note for note in decision.notes if note.effect is effect))
+        return True
 
     def _tell(self, service: ctrl.Object, notes: Iterable[Note]) -> None:
         for note in notes:
@@ -197,10 +221,20 @@ class PaddleServiceReconciler:
             default_image=self._options.runtime_image,
             pull_policy=self._options.image_pull_policy,
             written=self._written.get(service.key),
+            watched=await self._watch(service, settings(spec)),
         )
         if others or not _in_conflict(service):
             return observed
         return replace(observed, foreign=await self._strangers(observed))
+
+    async def _watch(self, service: ctrl.Object, chosen: Settings) -> Watched:
+        try:
+            state = remembered(service.status)
+        except ValueError:
+            return Watched()  # decided upon where the state is read again
+        if chosen.strategy.type != "Canary" and state.at_rest:
+            return Watched()
+        return await self._watcher.look(service, chosen, state)
 
     async def _unlabelled(
         self,
@@ -216,6 +250,7 @@ class PaddleServiceReconciler:
         status = service.status
         named = {text(item.get("hash")) for item in maps(status.get("revisions"))}
         named |= {text(status.get("stableRevision")), text(status.get("updatedRevision"))}
+        named |= {text(at(status, "canary", name)) for name in ("stable", "candidate", "retiring")}
         named -= {"", *(revision.hash for revision in known)}
         found = []
         for name in sorted(named):

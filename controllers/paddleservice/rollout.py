@@ -10,9 +10,11 @@ from ..conditions import one_line
 from ..reasons import Reason
 from ..resources.desired import Desired
 from ..resources.wire import JSON, text
+from ..rollout.canary import Canary, Decision, Plan
 from ..rollout.identity import Identity
 from ..rollout.identity import choose as choose_revision
 from ..rollout.planner import budget, plan
+from ..traffic import Split
 from .observed import Observed, Pod, Revision
 
 #: Seconds that a ready pod's warm-up latency is waited for before it is promoted without.
@@ -20,11 +22,32 @@ LATENCY_PATIENCE = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Canarying:
+    """A canary's side of a rollout. split: what the provider is to know, None while there is no route.
+
+    problem: why no run can be judged by the spec, or "". answered: a command was, in this pass.
+    """
+
+    decision: Decision
+    plan: Plan
+    provider: str
+    split: Split | None
+    problem: str = ""
+    answered: bool = False
+
+    @property
+    def state(self) -> Canary:
+        return self.decision.state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
     """identity: None when nothing was ever resolved. sizes: the next replicas of each revision.
 
     hold: why the target replaces nothing more yet. awaiting_latency: it is held only until a pod was asked.
-    promoted: the target is (or becomes now) the stable revision.
+    promoted: the target is (or becomes now) the stable revision. shown: the revision whose models the status
+    shows: the one that serves. ensured: the objects of the identity are to be there. canary: None for
+    strategies that have none.
     """
 
     identity: Identity | None
@@ -36,18 +59,27 @@ class Rollout:
     promoted: bool = False
     promoting: bool = False
     blocker: Blocker | None = None
+    shown: Revision | None = None
+    ensured: bool = True
+    canary: Canarying | None = None
 
     @property
     def hash(self) -> str:
         return self.identity.hash if self.identity else ""
 
+    @property
+    def shown_hash(self) -> str:
+        return self.shown.hash if self.shown else self.hash
+
+    @property
+    def candidate(self) -> str:
+        return self.canary.state.candidate if self.canary else ""
+
 
 def follow(observed: Observed, now: datetime) -> Rollout:
     """Where the rollout stands and what sizes come next."""
-    status = observed.status
-    by_hash = {revision.hash: revision for revision in observed.revisions}
-    current, stable = text(status.get("updatedRevision")), text(status.get("stableRevision"))
-    identity = _identity(observed, by_hash, current, stable)
+    identity, by_hash = identify(observed)
+    stable = text(observed.status.get("stableRevision"))
     name = identity.hash if identity else ""
     if stable not in by_hash and stable != name:
         stable = ""
@@ -55,7 +87,7 @@ def follow(observed: Observed, now: datetime) -> Rollout:
     if identity is None:
         return Rollout(identity=None, target=None, stable=stable)
 
-    hold, awaiting = _hold(observed, target, now)
+    held, awaiting = hold(observed, target, now)
     wanted = observed.settings.replicas
     sizes = plan(
         target=name,
@@ -63,7 +95,7 @@ def follow(observed: Observed, now: datetime) -> Rollout:
         desired=wanted,
         strategy=observed.settings.strategy,
         sizes=[revision.size for revision in observed.revisions],
-        hold=bool(hold) or awaiting,
+        hold=bool(held) or awaiting,
     )
     blocker = find_blocker(observed, target)
     if observed.refusal is not None:
@@ -72,26 +104,32 @@ def follow(observed: Observed, now: datetime) -> Rollout:
         blocker = _with_remedy(blocker, observed, name)
     proven = target is not None and wanted > 0 and min(target.ready, target.replicas) >= wanted
     others_gone = all(sizes[revision.hash] == 0 for revision in observed.revisions if revision.hash != name)
-    promoting = proven and others_gone and not hold and not awaiting and stable != name
+    promoting = proven and others_gone and not held and not awaiting and stable != name
     return Rollout(
         identity=identity,
         target=target,
         stable=name if promoting else stable,
         sizes=sizes,
-        hold=hold,
+        hold=held,
         awaiting_latency=awaiting,
         promoted=promoting or stable == name,
         promoting=promoting,
         blocker=blocker,
+        shown=target,
     )
+
+
+def identify(observed: Observed) -> tuple[Identity | None, Mapping[str, Revision]]:
+    """The revision that the spec is, None when nothing was ever resolved; and all that are there, by hash."""
+    by_hash = {revision.hash: revision for revision in observed.revisions}
+    status = observed.status
+    current, stable = text(status.get("updatedRevision")), text(status.get("stableRevision"))
+    return _identity(observed, by_hash, current, stable), by_hash
 
 
 def wanted(observed: Observed) -> str:
     """The hash of the revision that is to be; "" when nothing was ever resolved."""
-    by_hash = {revision.hash: revision for revision in observed.revisions}
-    status = observed.status
-    current, stable = text(status.get("updatedRevision")), text(status.get("stableRevision"))
-    identity = _identity(observed, by_hash, current, stable)
+    identity, _ = identify(observed)
     return identity.hash if identity else ""
 
 
@@ -143,7 +181,7 @@ def _with_remedy(blocker: Blocker, observed: Observed, target: str) -> Blocker:
     return Blocker(blocker.reason, one_line(f"{blocker.message}; {remedy}"), blocker.fatal, blocker.pod)
 
 
-def _hold(observed: Observed, target: Revision | None, now: datetime) -> tuple[str, bool]:
+def hold(observed: Observed, target: Revision | None, now: datetime) -> tuple[str, bool]:
     """(why a first promotion is held, or "", whether its latency is still to be asked for)."""
     desired = observed.desired
     if desired is None or target is None or target.promoted or not observed.settings.replicas:

@@ -1,5 +1,6 @@
 """The status of a PaddleService: phase, conditions, counts and one line for people. Pure."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -7,12 +8,16 @@ from datetime import datetime
 from ..conditions import Condition, merge, one_line
 from ..phases import Facts, Phase, Transition, parse, walk
 from ..resources.meta import selector
-from ..resources.wire import JSON, at, integer, mapping, pruned
+from ..resources.wire import JSON, at, integer, mapping, maps, pruned, text
+from ..rollout import canary
+from . import canary_status
 from . import progress as progressing
 from .conditions import conditions
 from .models import content_disagrees, downloads, revision_list, served_models, stages
 from .observed import Observed
 from .rollout import Rollout, pods_of
+
+_DIGITS = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +48,16 @@ class Report:
             kept["conditions"] = [{k: v for k, v in mapping(item).items() if k != "message"} for item in told]
         return kept | {"marks": marks, "downloading": "download" in whole}
 
+    def worded(self, status: Mapping[str, object] | None = None) -> JSON:
+        """A status without the numbers of its messages, which in a run change with every second."""
+        whole = dict(self.status if status is None else status)
+        whole["message"] = _DIGITS.sub("#", text(whole.get("message")))
+        whole["conditions"] = [
+            {**item, "message": _DIGITS.sub("#", text(item.get("message")))}
+            for item in maps(whole.get("conditions"))
+        ]
+        return whole
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
@@ -55,10 +70,12 @@ class Counts:
 
 
 def counts(observed: Observed, rollout: Rollout) -> Counts:
+    """Of a canary the stable revision's pods are counted: what comes and goes beside it is no capacity."""
     target = rollout.target
+    counted = {rollout.stable} if rollout.canary and rollout.stable else None
     return Counts(
         wanted=observed.settings.replicas,
-        ready=sum(revision.ready for revision in observed.revisions),
+        ready=sum(rev.ready for rev in observed.revisions if counted is None or rev.hash in counted),
         updated=target.pods if target else 0,
         updated_ready=target.ready if target else 0,
     )
@@ -88,11 +105,13 @@ def report(observed: Observed, rollout: Rollout, drifted: tuple[str, ...], now: 
         progress = progressing.follow(
             status, marks, fresh=changed, deadline=observed.settings.progress_deadline, now=now
         )
+    # The phase of a canary is that of the stable revision: another spec is no news to it.
+    stays = rollout.canary is not None and bool(rollout.stable) and serving and before is Phase.Ready
     facts = Facts(
-        changed=changed,
+        changed=changed and not stays,
         refused=any(not item.predecessor for item in observed.foreign)
         or (refusal is not None and refusal.fatal),
-        resolved=resolved,
+        resolved=resolved or stays,
         serving=serving and not observed.foreign,
         broken=fatal and not serving,
         overdue=progress is not None and progress.overdue(now),
@@ -109,9 +128,15 @@ def report(observed: Observed, rollout: Rollout, drifted: tuple[str, ...], now: 
         conditions=told,
         message=line,
         models_line=models_line(models),
-        settled=phase is Phase.Ready and rollout.promoted and number.updated_ready >= number.wanted,
+        settled=phase is Phase.Ready and _settled(rollout, number),
         progress=progress,
     )
+
+
+def _settled(rollout: Rollout, number: Counts) -> bool:
+    if rollout.canary is not None:
+        return rollout.canary.state.phase is canary.Phase.Idle
+    return rollout.promoted and number.updated_ready >= number.wanted
 
 
 def _serving(observed: Observed, rollout: Rollout, number: Counts) -> bool:
@@ -123,6 +148,8 @@ def _serving(observed: Observed, rollout: Rollout, number: Counts) -> bool:
         return False
     if number.wanted == 0:
         return sum(revision.pods for revision in observed.revisions) == 0 and rollout.target is not None
+    if rollout.canary is not None:
+        return bool(rollout.stable) and number.ready > 0
     return rollout.promoted and number.updated_ready > 0
 
 
@@ -170,7 +197,13 @@ def _wire(
         "readyReplicas": number.ready,
         "updatedReplicas": number.updated,
         "availableReplicas": number.ready,
-        "display": {"ready": f"{min(number.ready, number.wanted)}/{number.wanted}"},
+        "display": pruned(
+            {
+                "ready": f"{min(number.ready, number.wanted)}/{number.wanted}",
+                "canary": canary_status.display(rollout.canary),
+            }
+        ),
+        **canary_status.wire(observed, rollout),
     }
 
 

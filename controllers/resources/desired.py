@@ -53,12 +53,16 @@ class Strategy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What holds whether or not the models are known. progress_deadline in seconds."""
+    """What holds whether or not the models are known. progress_deadline in seconds. canary, traffic: as they
+    are on the wire; `paddleservice.plan` reads them.
+    """
 
     replicas: int = 1
     strategy: Strategy = Strategy()
     progress_deadline: float = 600.0
     history_limit: int = 10
+    canary: Mapping[str, object] = field(default_factory=dict)
+    traffic: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +180,8 @@ def settings(spec: Mapping[str, object]) -> Settings:
         strategy=_strategy(spec),
         progress_deadline=float(integer(spec.get("progressDeadlineSeconds"), 600)),
         history_limit=integer(spec.get("revisionHistoryLimit"), 10),
+        canary=mapping(at(spec, "updateStrategy", "canary")),
+        traffic=mapping(spec.get("traffic")),
     )
 
 

@@ -3,11 +3,12 @@
 import controller_runtime as ctrl
 
 from ..kinds import PORT_ADMIN, PORT_GRPC, PORT_HTTP
+from ..traffic import Backend, flip
 from .meta import Owner, Rendered, child_name, metadata, rendered, selector
 from .wire import JSON
 
 
-def _ports() -> list[JSON]:
+def service_ports() -> list[JSON]:
     """Port 80 for people, 8080 for those who copy the pod's port, 9000 for gRPC. The admin port stays
     inside.
     """
@@ -30,16 +31,17 @@ def _ports() -> list[JSON]:
     ]
 
 
-def main_service(owner: Owner) -> Rendered:
-    """Service <name>, direct: every ready pod of every revision."""
-    spec: JSON = {"type": "ClusterIP", "selector": selector(owner.name), "ports": _ports()}
+def main_service(owner: Owner, backend: Backend | None = None) -> Rendered:
+    """Service <name>: every ready pod of every revision, or the routers that `backend` names."""
+    chosen = selector(owner.name) if backend is None else dict(backend.selector)
+    spec: JSON = {"type": "ClusterIP", "selector": chosen, "ports": flip.ports(service_ports(), backend)}
     return rendered(ctrl.SERVICE, metadata(owner, owner.name), spec=spec)
 
 
 def revision_service(owner: Owner, revision: str) -> Rendered:
     """Service <name>-<revision>: the pods of one revision, whoever gets traffic. Its selector stays."""
     name = child_name(owner.name, revision)
-    spec: JSON = {"type": "ClusterIP", "selector": selector(owner.name, revision), "ports": _ports()}
+    spec: JSON = {"type": "ClusterIP", "selector": selector(owner.name, revision), "ports": service_ports()}
     return rendered(ctrl.SERVICE, metadata(owner, name, revision=revision), spec=spec)
 
 

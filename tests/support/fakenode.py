@@ -121,7 +121,7 @@ class FakeNode:
         deployments = await self.client.list_live(ctrl.DEPLOYMENT, namespace=self.namespace)
         names = {item.uid for item in deployments}
         for pod in pods:
-            if not pod.deleting and pod.controller_uid not in names:
+            if not pod.deleting and pod.controller_uid and pod.controller_uid not in names:
                 await self._remove(pod)  # the garbage collector
                 changed = True
         for deployment in deployments:

@@ -84,7 +84,8 @@ def waits_for(view: View) -> str:
     in_flight = f"the traffic provider to verify {asked}, asked for {now - state.traffic.asked_at:.0f} s ago"
     match state.phase:
         case Phase.Idle if not state.stable:
-            return f"the first ready pod of {view.facts.wanted or 'a revision'}"
+            ready = view.pods(view.facts.wanted).ready
+            return f"{plan.replicas} ready pods of {view.facts.wanted or 'a revision'}, {ready} are"
         case Phase.Idle if view.facts.wanted in state.rejected and view.facts.wanted != state.stable:
             return f"a new revision, or the command retry: {view.facts.wanted} was rejected ({state.reason})"
         case Phase.Idle:

@@ -8,7 +8,7 @@ revision: no candidate has a pod before the path is Routed, none after it was.
 from dataclasses import replace
 
 from .facts import View
-from .state import Canary, Phase, Way
+from .state import Canary, Path, Phase, Way
 
 #: Ways on which the routers have, or get, the route.
 _THERE = (Way.Opening, Way.Entering, Way.Routed)
@@ -60,7 +60,7 @@ def routed(v: View) -> Canary:
 
 
 def closed(v: View) -> Canary:
-    return replace(v.on(Way.Direct), traffic=v.state.traffic.cleared(v.facts.now))
+    return replace(v.state, path=Path(), traffic=v.state.traffic.cleared(v.facts.now))
 
 
 def waits_for(v: View) -> str:

@@ -250,8 +250,9 @@ ROWS: Final[tuple[Row, ...]] = (
         lambda v: v.facts.wanted not in ("", v.state.stable, v.state.candidate),
         _back(Ending.Superseded, "the spec changed again"), "", (P.RollingBack,)),
     # the way
-    Row((P.Idle,), "first revision", "no stable revision; wanted has a ready pod",
-        lambda v: not v.state.stable and bool(v.facts.wanted) and v.pods(v.facts.wanted).ready > 0, _adopt,
+    Row((P.Idle,), "first revision", "no stable revision; all pods of wanted are ready",
+        lambda v: not v.state.stable and bool(v.facts.wanted)
+        and v.pods(v.facts.wanted).ready >= v.plan.replicas, _adopt,
         "stable := wanted, weight 100"),
     Row((P.Idle,), "new revision", "wanted is neither stable nor rejected",
         lambda v: bool(v.state.stable) and v.facts.wanted not in ("", v.state.stable, *v.state.rejected),

@@ -4,6 +4,7 @@ import pytest
 
 from controller_runtime.testing import Envtest
 
+from .canaries import Canaries
 from .harness import Harness
 
 
@@ -11,3 +12,9 @@ from .harness import Harness
 async def harness(apiserver: Envtest, namespace: str) -> AsyncIterator[Harness]:
     async with apiserver.client() as client:
         yield Harness(client, namespace)
+
+
+@pytest.fixture
+async def canaries(apiserver: Envtest, namespace: str) -> AsyncIterator[Canaries]:
+    async with apiserver.client() as client:
+        yield Canaries(client, namespace)

@@ -8,6 +8,7 @@ import controller_runtime as ctrl
 from controllers.kinds import FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_SERVICE, PADDLE_MODEL, PADDLE_SERVICE
 from controllers.options import Options
 from controllers.paddleservice.reconciler import BY_SERVICE, PaddleServiceReconciler
+from controllers.paddleservice.watcher import Surroundings
 from controllers.probe import ObservedStore
 from tests.support.fakenode import FakeNode
 
@@ -32,7 +33,16 @@ class DirectClient:
 
     get_live = get
 
-    async def list(self, kind: ctrl.Kind, *, namespace: str, index: tuple[str, str]) -> list[ctrl.Object]:
+    async def list(
+        self,
+        kind: ctrl.Kind,
+        *,
+        namespace: str,
+        index: tuple[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> list[ctrl.Object]:
+        if index is None:
+            return await self.real.list_live(kind, namespace=namespace, labels=labels)
         assert index[0] == BY_SERVICE
         name = index[1].removeprefix(f"{namespace}/")
         chosen = {LABEL_MANAGED_BY: FIELD_MANAGER, LABEL_SERVICE: name}
@@ -125,8 +135,13 @@ class Harness:
             self.store,
             self.told,
             Options(runtime_image=image),
+            around=self.around(),
             clock=lambda: datetime.now(UTC) + self.later,
         )
+
+    def around(self) -> Surroundings:
+        """What the operator gives its canaries."""
+        return Surroundings()
 
     async def apply(self, name: str = "resnet50", **spec: object) -> ctrl.Object:
         body = {

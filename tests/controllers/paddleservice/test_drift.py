@@ -118,4 +118,4 @@ async def test_a_hand_edited_service_is_restored(harness: Harness) -> None:
     service = await harness.live.get_live(ctrl.SERVICE, harness.key)
     assert service is not None
     assert "app" not in service.spec["selector"]
-    assert harness.client.writes[-1] == "apply Service resnet50"
+    assert harness.client.writes[-1] == "patch resnet50"

@@ -296,6 +296,8 @@ def test_the_soak_needs_both_its_time_and_a_verdict() -> None:
 def test_the_first_revision_has_no_steps() -> None:
     desk = Desk(state=Canary(), facts=Facts(now=1e6, wanted="new"))
     assert desk.look().effects == (Ensure(revision="new"), Scale(revision="new", replicas=4))
-    assert desk.look().waits_for == "the first ready pod of new"
-    desk.look(1, pods={"new": Pods(spec=4, ready=1)})
+    assert desk.look().waits_for == "4 ready pods of new, 0 are"
+    desk.look(1, pods={"new": Pods(spec=4, ready=3)})
+    assert desk.state.stable == ""
+    desk.look(1, pods={"new": Pods(spec=4, ready=4)})
     assert (desk.state.stable, desk.state.phase) == ("new", Phase.Idle)
