@@ -109,6 +109,7 @@ class PaddleServiceReconciler:
             # Children carry our owner reference: the garbage collector takes them.
             self._store.watch(request, ())
             self._written.pop(request, None)
+            self._watcher.quiet(request)
             if self._metrics is not None:
                 self._metrics.forget(request)
             if service is not None:
@@ -221,20 +222,21 @@ class PaddleServiceReconciler:
             default_image=self._options.runtime_image,
             pull_policy=self._options.image_pull_policy,
             written=self._written.get(service.key),
-            watched=await self._watch(service, settings(spec)),
+            watched=await self._watch(service, settings(spec), pods),
         )
         if others or not _in_conflict(service):
             return observed
         return replace(observed, foreign=await self._strangers(observed))
 
-    async def _watch(self, service: ctrl.Object, chosen: Settings) -> Watched:
+    async def _watch(self, service: ctrl.Object, chosen: Settings, pods: Iterable[Pod]) -> Watched:
         try:
             state = remembered(service.status)
         except ValueError:
             return Watched()  # decided upon where the state is read again
         if chosen.strategy.type != "Canary" and state.at_rest:
+            self._watcher.quiet(service.key)
             return Watched()
-        return await self._watcher.look(service, chosen, state)
+        return await self._watcher.look(service, chosen, state, pods)
 
     async def _unlabelled(
         self,

@@ -11,6 +11,7 @@ from ..probe import ObservedStore, Prober, Target
 from ..traffic import Provider
 from ..traffic.setup import setup as setup_traffic
 from .metrics import CanaryMetrics
+from .questions import Questions
 from .reconciler import BY_SERVICE, PaddleServiceReconciler, by_service, service_of
 from .watcher import SERVICE_NAME, Surroundings
 
@@ -52,6 +53,8 @@ def setup(
     manager.add(Prober(store, channel, port=options.probe_port, url=probe_url))
     traffic = ctrl.Channel()
     chosen = providers if providers is not None else setup_traffic(manager, options.traffic, traffic)
+    questions = Questions(traffic, options.endpoint_policy)
+    manager.add(questions)
     unable = {"Envoy": options.traffic.unable} if providers is None else {}
     reconciler = PaddleServiceReconciler(
         manager.client,
@@ -63,6 +66,7 @@ def setup(
             unable=unable,
             servers=[server.name for server in options.prometheus],
             custom_promql=options.allow_custom_promql,
+            questions=questions,
         ),
         metrics=CanaryMetrics(manager.metrics.registry),
     )

@@ -1,7 +1,7 @@
 """What only a canary looks at: the provider's word, the analysis, endpoints, the command, hooks, probes."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -30,7 +30,9 @@ from ..traffic import (
     rules,
 )
 from . import plan
-from .observed import Watched
+from .asked import passed, readiness, webhooks
+from .observed import Pod, Watched
+from .questions import Answer, Questions
 
 #: Seconds that a provider has to answer.
 DEADLINE: Final = 5.0
@@ -44,12 +46,14 @@ _JUDGED: Final = (Phase.Analysing, Phase.Soaking, Phase.Paused)
 class Surroundings:
     """What the operator gives its canaries. providers: of traffic, by name. unable: why one cannot be used,
     by name. servers: names of the Prometheus servers. custom_promql: whether users may write queries.
+    questions: asks pods and hooks; None for an operator that cannot.
     """
 
     providers: Mapping[str, Provider] = field(default_factory=dict)
     unable: Mapping[str, str] = field(default_factory=dict)
     servers: Collection[str] = ()
     custom_promql: bool = False
+    questions: Questions | None = None
 
 
 class Watcher:
@@ -67,8 +71,15 @@ class Watcher:
     def forget(self, uid: str) -> None:
         self._removed.pop(uid, None)
 
-    async def look(self, service: ctrl.Object, settings: Settings, state: Canary) -> Watched:
-        """For a service with a canary, or with one that still has to end."""
+    def quiet(self, key: ctrl.Key) -> None:
+        """Nothing is to be asked for this service any more."""
+        if self._around.questions is not None:
+            self._around.questions.ask(key, ())
+
+    async def look(
+        self, service: ctrl.Object, settings: Settings, state: Canary, pods: Iterable[Pod]
+    ) -> Watched:
+        """For a service with a canary, or with one that still has to end. pods: all of the service."""
         status = mapping(service.raw.get("status"))
         name = plan.provider(settings, status, at_rest=state.at_rest)
         watched = Watched(
@@ -79,7 +90,25 @@ class Watcher:
         watched = await self._ask(service, state, name, watched)
         if state.phase in _JUDGED:
             watched = await self._judgement(service, state, watched)
-        return watched
+        return self._answers(service.key, settings, state, pods, watched)
+
+    def _answers(
+        self, key: ctrl.Key, settings: Settings, state: Canary, pods: Iterable[Pod], watched: Watched
+    ) -> Watched:
+        """What the candidate's pods say on the readiness path, and the hooks of a step that passed."""
+        if self._around.questions is None:
+            return watched
+        probes = readiness(settings, state, pods)
+        hooks = webhooks(key, settings, state) if passed(state, watched.found) else ()
+        known = self._around.questions.ask(key, (*probes, *hooks))
+        checked = all(known.get(probe.name, Answer(False)).yes for probe in probes)
+        held = [hook.name for hook in hooks if not known.get(hook.name, Answer(False)).yes]
+        told = known.get(held[0], Answer(False, "is asked")).message if held else ""
+        return replace(
+            watched,
+            checked=checked,
+            hold=f"the {held[0].rpartition('/')[2]} hook, which {told}" if held else "",
+        )
 
     def _problem(self, settings: Settings, provider: str) -> str:
         """Why no run can be begun, in one line; ""."""
