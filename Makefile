@@ -111,9 +111,18 @@ conformance: venv ## clients of other inference servers against ours, in an envi
 bench-traffic: venv ## weight decided -> ACK by every router, against a bar of 50 ms
 	@$(PY) -m hack.bench.traffic
 
+.PHONY: fuzz
+fuzz: venv ## ten minutes of atheris on what strangers send, then schemathesis at length (FUZZ_SECONDS)
+	@$(PY) -m pytest tests/runtime/test_fuzz.py -m slow -q $(PYTEST_ARGS)
+	@OPENAPI_EXAMPLES=200 $(PY) -m pytest tests/runtime/test_openapi.py -q --timeout 3600 $(PYTEST_ARGS)
+
+.PHONY: scale
+scale: venv ## 5,000 PaddleModels on kwok nodes: all Ready, bounded memory, then no write (ARGS="--models 200 --idle 20")
+	@$(PY) -m hack.bench.scale $(ARGS)
+
 .PHONY: chaos-operator
 chaos-operator: venv ## kill the operator 200 times while models come, change and go
-	@$(PY) -m pytest tests/controller_runtime/scenarios/test_chaos_operator.py -m slow -q $(PYTEST_ARGS)
+	@$(PY) -m pytest tests/controller_runtime/scenarios/test_chaos_operator.py -m slow -q -s $(PYTEST_ARGS)
 
 .PHONY: lock
 lock: venv ## recompile requirements/ from pyproject.toml (hashes, no index address)

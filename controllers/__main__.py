@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import ctypes
 import os
 import sys
 from collections.abc import Sequence
@@ -21,6 +23,8 @@ from .options import Options
 from .paddlemodel.reconciler import setup as setup_paddlemodel
 from .paddleservice.setup import setup as setup_paddleservice
 from .traffic.options import TrafficOptions
+
+_M_MMAP_THRESHOLD = -3
 
 
 def parser() -> argparse.ArgumentParser:
@@ -165,7 +169,18 @@ async def run(arguments: argparse.Namespace) -> int:
     return await manager.run_until_signal()
 
 
+def return_large_blocks() -> None:
+    """Make this process's large blocks come from the system and go back to it.
+
+    glibc raises the limit to the largest block it saw freed; the pages of the first lists then leave holes of
+    megabytes in the heap, a fifth of what thousands of cached objects take.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # not glibc: nothing to set
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
+    return_large_blocks()
     arguments = parser().parse_args(argv)
     ctrl.configure_logging(level=arguments.log_level)
     return uvloop.run(run(arguments)) if sys.platform != "win32" else asyncio.run(run(arguments))

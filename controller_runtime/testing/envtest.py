@@ -26,6 +26,7 @@ _ADMIN = "envtest-admin"
 _POLL = 0.05
 _PREFIX = "envtest-"
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_LINE = 1 << 20  # no audit event is longer
 _AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -43,21 +44,23 @@ class Envtest:
     ends.
 
     `crds`: YAML files, or directories of them, installed and Established before the block begins.
-    `audit`: keep an audit log, read with `audit_events`. `apiserver_args`: more flags, for example
-    "--etcd-compaction-interval=0".
+    `audit`: keep an audit log of every request, or of what an audit policy chooses; read it with
+    `audit_events`. `apiserver_args` and `etcd_args`: more flags, for example "--etcd-compaction-interval=0".
     """
 
     def __init__(
         self,
         *,
         crds: Iterable[str | Path] = (),
-        audit: bool = False,
+        audit: bool | JSON = False,
         apiserver_args: Sequence[str] = (),
+        etcd_args: Sequence[str] = (),
         start_timeout: float = 90.0,
     ) -> None:
         self._crds = [Path(path) for path in crds]
-        self._audit = audit
+        self._audit = dict(_AUDIT_POLICY) if audit is True else audit or {}
         self._arguments = tuple(apiserver_args)
+        self._etcd_arguments = tuple(etcd_args)
         self._start_timeout = start_timeout
         self._directory: Path | None = None
         self._etcd: Process | None = None
@@ -135,6 +138,11 @@ class Envtest:
         return self._directory
 
     @property
+    def processes(self) -> list[Process]:
+        """etcd and the API server, as far as they run: for what they use."""
+        return [process for process in (self._etcd, self._apiserver) if process is not None]
+
+    @property
     def server(self) -> str:
         return f"https://127.0.0.1:{self._ports[2]}"
 
@@ -206,12 +214,25 @@ class Envtest:
             raise EnvtestError(f"namespace {prefix}-: {status} {answer!r}")
         return str(json.loads(answer)["metadata"]["name"])
 
-    def audit_events(self) -> list[JSON]:
-        """What the API server has answered so far, one audit event a request, in order of completion."""
+    @property
+    def audit_size(self) -> int:
+        """Bytes of the audit log so far, complete lines only: where to read on later."""
         if not self._audit:
             raise EnvtestError("no audit log: start it as Envtest(audit=True)")
-        complete, _, _ = (self.directory / "audit.log").read_bytes().rpartition(b"\n")
-        return [json.loads(line) for line in complete.splitlines() if line]
+        with (self.directory / "audit.log").open("rb") as log:
+            begin = max(0, log.seek(0, os.SEEK_END) - _LINE)
+            log.seek(begin)
+            return begin + log.read().rfind(b"\n") + 1
+
+    def audit_events(self, start: int = 0) -> list[JSON]:
+        """What the API server has answered so far, one audit event a request, in order of completion.
+
+        `start`: an earlier `audit_size`, to be told only what came after it.
+        """
+        size = self.audit_size - start
+        with (self.directory / "audit.log").open("rb") as log:
+            log.seek(start)
+            return [json.loads(line) for line in log.read(max(0, size)).splitlines() if line]
 
     def compact(self) -> None:
         """Forget all history in etcd, so that watches from older versions are answered 410."""
@@ -232,7 +253,7 @@ class Envtest:
         self._users.clear()
         self._tls = self.user(_ADMIN, ["system:masters"]).tls
         if self._audit:
-            (directory / "audit-policy.yaml").write_text(json.dumps(_AUDIT_POLICY))
+            (directory / "audit-policy.yaml").write_text(json.dumps(self._audit))
 
     def _start_etcd(self) -> None:
         client, peer = (f"http://127.0.0.1:{port}" for port in self._ports[:2])
@@ -244,6 +265,7 @@ class Envtest:
             f"--listen-peer-urls={peer}",
             "--unsafe-no-fsync",
             "--log-level=warn",
+            *self._etcd_arguments,
         ]
         self._etcd = Process(command, self.directory / "etcd.log")
         self._await("etcd", self._etcd, lambda: self._etcd_call("/v3/kv/range", {"key": "AA=="})[0] == 200)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -54,6 +55,37 @@ def test_a_wrong_flag_is_named(argv: list[str], word: str, capsys: pytest.Captur
     with pytest.raises(SystemExit):
         parser().parse_args(argv)
     assert word in capsys.readouterr().err
+
+
+HEAP = """
+import gc, os
+from controllers.__main__ import return_large_blocks
+
+def grown():
+    def resident():
+        return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    bytes(12 << 20)  # freed at once: glibc takes blocks of this size from the heap after that
+    before = resident()
+    page = b"x" * (10 << 20)
+    kept = [b"y" * 4000 for _ in range(500)]
+    del page
+    gc.collect()
+    return resident() - before, kept
+
+without, kept = grown()
+return_large_blocks()
+print(without, grown()[0])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's heap")
+def test_a_page_that_was_read_leaves_no_hole_in_the_heap() -> None:
+    command = [sys.executable, "-c", HEAP]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    without, grown = (float(number) for number in done.stdout.split())
+    assert without > 8.0, "the test sees no hole at all"
+    assert grown < 5.0
 
 
 def test_a_missing_runtime_image_is_named(
