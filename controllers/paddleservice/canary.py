@@ -62,6 +62,8 @@ def unreadable(observed: Observed, why: str) -> Rollout:
         target=by_hash.get(name),
         stable=text(observed.status.get("stableRevision")),
         blocker=Blocker(Reason.CanaryUnreadable, why, True),
+        shown=by_hash.get(text(observed.status.get("stableRevision"))),
+        ensured=False,
     )
 
 

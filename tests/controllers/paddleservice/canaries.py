@@ -33,8 +33,10 @@ class Routers:
     removals: int = 0
 
     async def apply(self, split: Split) -> None:
-        if self.mode is Unreachable or (self.split is not None and split.change <= self.split.change):
-            assert self.split is None or split.change < self.split.change or split == self.split
+        if self.split is not None and split.change <= self.split.change:
+            assert split.change < self.split.change or split == self.split, "one number means one split"
+            return
+        if self.mode is Unreachable:
             return
         self.split = split
         self.history.append(split)
