@@ -12,6 +12,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from controllers.canaryanalysis.metrics import AnalysisMetrics
+from controllers.paddleservice.metrics import CanaryMetrics
 from hack.prometheus import ensure
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,8 +36,8 @@ def _paused(why: str) -> list[Series]:
     return [_series("paddle_canary_phase", "1x40", **LABELS, phase="Paused", pause=why)]
 
 
-def _ended(outcome: str) -> list[Series]:
-    return [_series("paddle_canary_runs_total", "0x5 1x35", **LABELS, outcome=outcome)]
+def _ended(outcome: str, values: str = "0x5 1x35") -> list[Series]:
+    return [_series("paddle_canary_runs_total", values, **LABELS, outcome=outcome)]
 
 
 def _rolling_back() -> list[Series]:
@@ -50,6 +51,8 @@ CASES: list[tuple[str, list[Series], str, dict[str, str] | None]] = [
     ("PaddleCanaryPaused", _paused("User"), "30m", None),
     ("PaddleCanaryRolledBack", _ended("AnalysisFailed"), "8m", {**LABELS, "outcome": "AnalysisFailed"}),
     ("PaddleCanaryRolledBack", _ended("AnalysisFailed"), "35m", None),  # it has been told
+    ("PaddleCanaryRolledBack", _ended("NoData", "_x5 1x35"), "8m", {**LABELS, "outcome": "NoData"}),
+    ("PaddleCanaryRolledBack", _ended("NoData", "_x5 1x35"), "35m", None),
     ("PaddleCanaryRolledBack", _ended("Promoted"), "8m", None),
     ("PaddleCanaryRolledBack", _ended("Aborted"), "8m", None),
     ("PaddleCanaryStuck", _rolling_back(), "35m", LABELS),
@@ -104,10 +107,11 @@ def test_each_alert_fires_when_it_should_and_else_not(rules: Path) -> None:
 def test_the_metrics_of_the_rules_exist(rules: Path) -> None:
     registry = CollectorRegistry()
     AnalysisMetrics(registry)
+    CanaryMetrics(registry)
     ours = {family.name for family in registry.collect()}
-    mine = r"\b(paddle_(?:prometheus|canary_look)\w+?)(?:_bucket|_count)?(?=[\[{)])"
-    used = set(re.findall(mine, rules.read_text()))
-    assert len(used) == 3
+    names = r"\b(paddle_\w+?)(?:_bucket|_count|_total)?(?=[\[{)]| offset)"
+    used = set(re.findall(names, re.sub(r"by \([^)]*\)", "", rules.read_text())))
+    assert len(used) == 5
     assert used <= ours
 
 
