@@ -40,8 +40,9 @@ class World:
     or "" when nothing that matters changed.
     """
 
-    def __init__(self, *, address: str = "0.0.0.0") -> None:
+    def __init__(self, *, address: str = "0.0.0.0", ports: tuple[int, int] = (FIRST_PORT, LAST_PORT)) -> None:
         self._address = address
+        self._ports = ports
         self._services: dict[ctrl.Key, _Service] = {}
         self._reserved: dict[str, dict[int, str]] = {}
         self._snapshots: dict[str, Snapshot] = {}
@@ -133,10 +134,11 @@ class World:
             if key != service and (split := self.split(key)) is not None
         }
         mine = [port for port, owner in reserved.items() if owner == uid]
-        pairs = (LAST_PORT - FIRST_PORT + 1) // 2
+        first, last = self._ports
+        pairs = (last - first + 1) // 2
         start = zlib.crc32(uid.encode()) % pairs
-        wanted = [known] if FIRST_PORT <= known < LAST_PORT and known % 2 == 0 else []
-        free = (FIRST_PORT + 2 * ((start + step) % pairs) for step in range(pairs))
+        wanted = [known] if first <= known < last and known % 2 == 0 else []
+        free = (first + 2 * ((start + step) % pairs) for step in range(pairs))
         for port in (*wanted, *mine, *free):
             if port not in others:
                 for old in mine:

@@ -108,6 +108,7 @@ class Backend:
 
     revision: str
     port: int = 0
+    host: str = "127.0.0.1"
     status: int = 200
     delay: float = 0.0
     hits: int = 0
@@ -118,7 +119,7 @@ class Backend:
         app.router.add_route("*", "/{path:.*}", self._answer)
         self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self.runner.setup()
-        site = web.TCPSite(self.runner, "127.0.0.1", self.port)
+        site = web.TCPSite(self.runner, self.host, self.port)
         await site.start()
         self.port = self.runner.addresses[0][1]
         return self
@@ -278,8 +279,8 @@ async def running(*, start: bool = True, services: int = 1, routers: int = 1) ->
 
 
 @asynccontextmanager
-async def backends(*revisions: str) -> AsyncIterator[list[Backend]]:
-    made = [await Backend(revision).start() for revision in revisions]
+async def backends(*revisions: str, host: str = "127.0.0.1") -> AsyncIterator[list[Backend]]:
+    made = [await Backend(revision, host=host).start() for revision in revisions]
     try:
         yield made
     finally:
