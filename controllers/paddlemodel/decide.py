@@ -14,12 +14,22 @@ from ..options import Options
 from ..phases import Facts, Phase
 from ..reasons import Reason
 from ..resolver import Outcome, Rejected, Resolved
+from ..resources.wire import mapping
 from . import artifact as artifacts_
 from .handover import paddle_service
 from .source import Wanted
 
 #: What a model's own status repeats of its service's, so that one `kubectl get` tells the whole story.
 MIRRORED = ("url", "download", "display")
+#: Conditions that are its service's.
+_SERVICES = (
+    Type.Available,
+    Type.Progressing,
+    Type.Degraded,
+    Type.Drifted,
+    Type.TrafficVerified,
+    Type.AnalysisAvailable,
+)
 #: status.replicas of a model is an object; a service's are single numbers, because /scale reads one of them.
 REPLICAS = {
     "desired": "replicas",
@@ -92,14 +102,15 @@ def decide(observed: Observed, options: Options, now: datetime) -> Decision:
     progress = _progress_time(previous, changed or findings.newly_resolved, now)
     limit = progress + timedelta(seconds=_deadline_seconds(spec))
     enabled = _enabled(spec)
+    stays = _stays(observed, findings)
     facts = Facts(
-        changed=changed,
+        changed=changed and not stays,
         refused=findings.refused is not None,
-        resolved=findings.artifact is not None,
+        resolved=findings.artifact is not None or stays,
         serving_wanted=enabled,
-        serving=findings.current and findings.service_phase is Phase.Ready,
+        serving=stays or (findings.current and findings.service_phase is Phase.Ready),
         broken=findings.current and findings.service_phase is Phase.Failed,
-        overdue=findings.artifact is None and now >= limit,
+        overdue=findings.artifact is None and now >= limit and not stays,
     )
     phase, transitions = phases.walk(phases.parse(previous.get("phase")), facts)
     blocker = _blocker(observed, findings, phase, enabled)
@@ -187,7 +198,7 @@ def _find(observed: Observed, options: Options, now: datetime) -> _Findings:
             findings.applied and (service.status.get("observedGeneration") or 0) >= service.generation
         )
         findings.service_phase = phases.parse(service.status.get("phase"))
-    content = _content_digest(findings.service_status) if findings.current else ""
+    content = _content_digest(findings.service_status, findings.artifact) if findings.current else ""
     if content:
         findings.artifact["contentDigest"] = content
     return findings
@@ -197,10 +208,26 @@ def _owned(observed: Observed) -> bool:
     return observed.service is not None and observed.service.controller_uid == observed.model.uid
 
 
-def _content_digest(service_status: Mapping[str, object]) -> str:
+def _stays(observed: Observed, findings: _Findings) -> bool:
+    """Ready with a strategy that changes nothing for clients by itself: another spec is no news to them.
+
+    What it asks for is told by conditions and message; the phase is that of the revision that serves.
+    """
+    spec, service = observed.spec, observed.service
+    if spec is None or service is None or findings.refused or not _owned(observed):
+        return False
+    strategy = str(mapping(mapping(observed.model.spec.get("serving")).get("updateStrategy")).get("type"))
+    before = phases.parse(observed.model.status.get("phase"))
+    serves = phases.parse(service.status.get("phase")) is Phase.Ready
+    return strategy in ("Canary", "InPlace") and before is Phase.Ready and serves
+
+
+def _content_digest(service_status: Mapping[str, object], artifact: Mapping[str, object]) -> str:
+    """What pods found; a canary's service shows the version in place, which is another artefact."""
     models = service_status.get("models")
     if isinstance(models, list) and models and isinstance(models[0], Mapping):
-        return str(models[0].get("contentDigest") or "")
+        same = all(models[0].get(key) in (None, "", artifact.get(key)) for key in ("version", "digest"))
+        return str(models[0].get("contentDigest") or "") if same else ""
     return ""
 
 
@@ -288,12 +315,14 @@ def _conditions(
     findings: _Findings, phase: Phase, blocker: _Trouble, service_status: Mapping[str, object]
 ) -> list[Condition]:
     ready = phase is Phase.Ready
+    under_way = conditions.find(service_status, Type.Reconciling).get("status") == "True"
+    moving = ready and (under_way or (findings.desired is not None and not findings.current))
     listed = [
         Condition(Type.Ready, "True" if ready else "False", blocker.reason, blocker.message),
         _artifact_condition(findings),
         Condition(
             Type.Reconciling,
-            "True" if phase in (Phase.Initialized, Phase.Deploying) else "False",
+            "True" if phase in (Phase.Initialized, Phase.Deploying) or moving else "False",
             blocker.reason,
             blocker.message,
         ),
@@ -309,7 +338,7 @@ def _conditions(
             "get it any more; publish the new content under a new spec.version"
         )
         listed.append(Condition(Type.Drifted, "True", Reason.ContentDrifted, message))
-    for type_ in (Type.Available, Type.Progressing, Type.Degraded, Type.Drifted):
+    for type_ in _SERVICES:
         item = conditions.find(service_status, type_)
         if item and any(known.type == type_ for known in listed):
             continue  # what the model itself found comes first

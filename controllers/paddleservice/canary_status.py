@@ -96,6 +96,14 @@ def progressing(rollout: Rollout) -> Condition | None:
     return None
 
 
+def reconciling(rollout: Rollout) -> Condition | None:
+    """While a run is on: to kstatus and Argo CD the service is on its way, whatever its phase."""
+    run = rollout.canary
+    if run is None or not rollout.stable or run.state.phase is Phase.Idle:
+        return None
+    return Condition(Type.Reconciling, "True", _PHASES[run.state.phase], line(rollout))
+
+
 def degraded(rollout: Rollout) -> Condition | None:
     """After a roll-back, as long as what was rolled back is still wanted; and while there is one."""
     run = rollout.canary

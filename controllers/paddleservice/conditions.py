@@ -29,7 +29,8 @@ def conditions(
         _degraded(rollout, phase, ready, wanted, reason, line, disagreement),
         *canary_status.conditions(observed, rollout),
         _resolved(observed),
-        Condition(Type.Reconciling, "True" if moving else "False", reason, line),
+        canary_status.reconciling(rollout)
+        or Condition(Type.Reconciling, "True" if moving else "False", reason, line),
         Condition(Type.Stalled, "True" if phase is Phase.Failed else "False", reason, line),
     ]
     foreign = [item for item in observed.foreign if not item.predecessor]

@@ -269,3 +269,42 @@ def test_any_history_settles_and_never_hands_over_what_is_not_pinned(
         assert settled.status == decision.status
         assert settled.events == ()
         assert T0 + timedelta(seconds=now) >= T0
+
+
+def test_a_model_with_a_canary_stays_ready_and_tells_of_the_run() -> None:
+    serving = {"updateStrategy": {"type": "Canary"}}
+    first = model(spec={**model().spec, "serving": serving})
+    after, decided = served(first)
+    assert decided.service is not None
+    ready = step(after, None, service_from(decided.service, phase="Ready"))
+    assert ready.status["phase"] == "Ready"
+
+    spec = {**first.spec, "version": "v1.1.0", "modelPath": "s3://models/lenet-v2"}
+    changed = model(spec=spec, status=ready.status, generation=2)
+    resolving = step(changed, Pending(0), service_from(decided.service, phase="Ready"))
+    assert resolving.status["phase"] == "Ready"
+    assert [event.message for event in resolving.events] == []
+    missing = rejected(Reason.KeyNotFound, "no such key")
+    wrong = step(changed, missing, service_from(decided.service, phase="Ready"), now=1000)
+    assert wrong.status["phase"] == "Ready"
+    assert wrong.status["message"] == "no such key"
+    assert (condition(wrong.status, "ArtifactResolved") or {})["reason"] == "KeyNotFound"
+
+    handed = step(changed, resolved(changed), service_from(decided.service, phase="Ready"))
+    assert handed.service is not None
+    assert (condition(handed.status, "Reconciling") or {})["status"] == "True"
+    service = service_from(handed.service, phase="Ready")
+    service.status["display"] = {"ready": "1/1", "canary": "5% 1/2"}
+    service.status["models"] = [{"name": "lenet", "version": "v1.0.0", "contentDigest": "sha256:ff"}]
+    service.status["conditions"] += [
+        {"type": "Progressing", "status": "True", "reason": "CanaryAnalysing", "message": "run"},
+        {"type": "TrafficVerified", "status": "True", "reason": "TrafficVerified", "message": "5 %"},
+    ]
+    later = model(spec=spec, status=handed.status, generation=2)
+    running = step(later, None, service)
+    assert running.status["phase"] == "Ready"
+    assert running.status["display"] == {"ready": "1/1", "canary": "5% 1/2"}
+    assert (condition(running.status, "Progressing") or {})["reason"] == "CanaryAnalysing"
+    assert (condition(running.status, "TrafficVerified") or {})["status"] == "True"
+    artifact = running.status["artifact"]
+    assert "contentDigest" not in artifact, "that of the version in place"  # type: ignore[operator]
