@@ -60,7 +60,7 @@ def shape_of(name: str, value: object) -> tuple[int, ...]:
 
 
 def check_datatype(spec: TensorSpec, datatype: object) -> None:
-    if datatype not in BY_NAME or not isinstance(datatype, str):
+    if not isinstance(datatype, str) or datatype not in BY_NAME:
         raise bad_request(f"input {spec.name!r}: datatype {datatype!r} is unknown; send {spec.datatype}")
     if datatype != spec.datatype:
         raise bad_request(
