@@ -147,9 +147,11 @@ class Stream:
 
     def _clusters_due(self, routed: bool) -> list[Response]:
         wanted = dict(self.target.resources[Kind.Cluster])
-        if not routed:
-            wanted = {**{name: item for name, item in self._clusters.items() if name not in wanted}, **wanted}
         state = self._types[Kind.Cluster]
+        if not routed:
+            # Only what was ACKed can have a route; the rest would wait for endpoints that nobody sends.
+            stays = {name: item for name, item in self._clusters.items() if name in state.held}
+            wanted = stays | wanted
         before = state.sent or {}
         changed = [name for name, item in wanted.items() if before.get(name) != item.version]
         responses = self._whole_due(Kind.Cluster, wanted)

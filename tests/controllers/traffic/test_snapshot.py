@@ -93,6 +93,7 @@ def holds(made: Part, found: Mapping[str, Mapping[str, tuple[Address, ...]]]) ->
                 assert sum(shares) == (10_000 if "use_hash_policy" in item["weighted_clusters"] else 100)  # type: ignore[operator]
                 assert all(share > 0 for share in shares)
         if split.candidate is not None:
+            assert f"ocr/{split.candidate.hash}/{protocol}" in clusters
             aimed = fallback_name("ocr", split.candidate.hash, protocol) in named_clusters(one.body)  # type: ignore[arg-type]
             ready = bool(found.get(split.candidate.hash, {}).get(protocol))
             assert aimed == (ready and split.weight > 0)
