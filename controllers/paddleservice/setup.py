@@ -1,6 +1,7 @@
 """Wires the PaddleService controller into a manager."""
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 
 import controller_runtime as ctrl
 
@@ -38,6 +39,7 @@ def setup(
     *,
     probe_url: Callable[[Target], str] | None = None,
     providers: Mapping[str, Provider] | None = None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> PaddleServiceReconciler:
     """Add the controller and its prober to `manager`, whose caches were declared by `caches.configure`.
 
@@ -69,6 +71,7 @@ def setup(
             questions=questions,
         ),
         metrics=CanaryMetrics(manager.metrics.registry),
+        clock=clock,
     )
     cache.watch(CANARY_ANALYSIS)
     cache.watch(ctrl.ENDPOINT_SLICE, labels=MANAGED_SELECTOR)

@@ -19,7 +19,7 @@ from tests.support.fakenode import running
 
 from .harness import Harness, pinned
 
-ROUTERS = {"app": "routers"}
+ROUTERS = {LABEL_MANAGED_BY: FIELD_MANAGER, "app": "routers"}
 PORT = 20000
 
 
