@@ -18,7 +18,8 @@ _DAY = datetime.timedelta(days=1)
 class CertificateAuthority:
     """Signs certificates and writes them as PEM files into one directory."""
 
-    def __init__(self, directory: Path, name: str = "envtest-ca") -> None:
+    def __init__(self, directory: Path, name: str = "envtest-ca", *, file: str = "ca.crt") -> None:
+        """`file`: of the authority's own certificate in `directory`; one that is there is replaced."""
         self._directory = directory
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -27,8 +28,8 @@ class CertificateAuthority:
         builder = builder.add_extension(_usage(signs=True), critical=True)
         certificate = builder.sign(self._key, hashes.SHA256())
         self._identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
-        self.file = directory / "ca.crt"
-        self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        self.file = directory / file
+        _replace(self.file, certificate.public_bytes(serialization.Encoding.PEM))
 
     def server(self, name: str, addresses: Sequence[str]) -> tuple[Path, Path]:
         """(certificate file, key file) for a server at these DNS names and IP addresses."""
@@ -60,7 +61,7 @@ class CertificateAuthority:
             builder = builder.add_extension(names, critical=not len(list(subject)))
         certificate = builder.sign(self._key, hashes.SHA256())
         certificate_file = self._directory / f"{stem}.crt"
-        certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        _replace(certificate_file, certificate.public_bytes(serialization.Encoding.PEM))
         return certificate_file, write_key(self._directory / f"{stem}.key", key)
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
@@ -91,6 +92,13 @@ def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> Path:
     path.touch(mode=0o600)
     path.write_bytes(pem)
     return path
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """In one step, so that nobody reads half of it."""
+    beside = path.with_suffix(".new")
+    beside.write_bytes(content)
+    beside.rename(path)
 
 
 def _general_name(address: str) -> x509.GeneralName:

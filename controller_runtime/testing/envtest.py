@@ -161,7 +161,7 @@ class Envtest:
             return known
         certificate, key = self._authority.client(name, groups)
         tls = TLS(
-            ca_file=os.fspath(self._authority.file), cert_file=os.fspath(certificate), key_file=os.fspath(key)
+            ca_file=os.fspath(self._serving.file), cert_file=os.fspath(certificate), key_file=os.fspath(key)
         )
         config = Config(server=self.server, tls=tls, namespace="default")
         self._users[name] = config
@@ -234,6 +234,15 @@ class Envtest:
             log.seek(start)
             return [json.loads(line) for line in log.read(max(0, size)).splitlines() if line]
 
+    def rotate_serving_authority(self) -> None:
+        """Replace the server's certificate by one of a new authority, which takes the old one's place in the
+        `ca_file` of every configuration and kubeconfig. In force from the next `start_apiserver`; users stay
+        who they are.
+        """
+        self._serving = CertificateAuthority(self.directory, "envtest-serving-ca", file="serving-ca.crt")
+        addresses = ["127.0.0.1", "localhost", "kubernetes.default.svc", "10.0.0.1"]
+        self.server_certificate = self._serving.server("apiserver", addresses)
+
     def compact(self) -> None:
         """Forget all history in etcd, so that watches from older versions are answered 410."""
         status, body = self._etcd_call("/v3/kv/range", {"key": "AA=="})
@@ -247,8 +256,7 @@ class Envtest:
     def _make_files(self) -> None:
         directory = self.directory
         self._authority = CertificateAuthority(directory)
-        addresses = ["127.0.0.1", "localhost", "kubernetes.default.svc", "10.0.0.1"]
-        self.server_certificate = self._authority.server("apiserver", addresses)
+        self.rotate_serving_authority()
         self._service_account_key = new_key(directory / "service-accounts.key")
         self._users.clear()
         self._tls = self.user(_ADMIN, ["system:masters"]).tls

@@ -1,11 +1,10 @@
-"""Scenarios 12 to 16: credentials, conflicts, finalizers, missing kinds and rights, leaks."""
+"""Scenarios 13 to 16: conflicts, finalizers, missing kinds and rights, leaks."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import os
-from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -15,7 +14,7 @@ import controller_runtime as ctrl
 from controller_runtime.testing import Envtest, HTTPFaultProxy
 
 from ..fakes import until
-from .mirror import OWNER, add_mirror, converged, eventually, metric, owner, requests, running
+from .mirror import OWNER, add_mirror, converged, eventually, owner, requests, running
 
 pytestmark = pytest.mark.apiserver
 
@@ -52,81 +51,6 @@ def custom(kind: ctrl.Kind, namespace: str, name: str, **metadata: object) -> di
         "metadata": {"name": name, "namespace": namespace, **metadata},
         "spec": {},
     }
-
-
-@pytest.mark.parametrize("revoked", [False, pytest.param(True, marks=pytest.mark.slow)])
-async def test_12_a_new_account_and_token_under_load(
-    server: Envtest, space: str, tmp_path: Path, revoked: bool
-) -> None:
-    account = f"/api/v1/namespaces/{space}/serviceaccounts"
-    file = tmp_path / "token"
-    async with server.client() as client:
-
-        async def renew() -> None:
-            body: dict[str, object] = {
-                "apiVersion": "v1",
-                "kind": "ServiceAccount",
-                "metadata": {"name": "op"},
-            }
-            await client.request("POST", account, body=body)
-            request: dict[str, object] = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
-            answer = await client.request("POST", f"{account}/op/token", body={**request, "spec": {}})
-            (tmp_path / "next").write_text(answer["status"]["token"])
-            os.replace(tmp_path / "next", file)
-
-        async def refused(token: str) -> bool:
-            async with aiohttp.ClientSession() as session:
-                headers = {"Authorization": f"Bearer {token}"}
-                url = f"{server.server}/api/v1/namespaces/{space}/configmaps"
-                async with session.get(url, headers=headers, ssl=authority.context()) as response:
-                    return response.status == 401
-
-        tls = server.config.tls
-        assert tls is not None
-        authority = ctrl.TLS(ca_file=tls.ca_file)
-        await renew()
-        role = {"kind": "ClusterRole", "name": "cluster-admin", "apiGroup": "rbac.authorization.k8s.io"}
-        subject = {"kind": "ServiceAccount", "name": "op", "namespace": space}
-        await client.create(
-            {
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "RoleBinding",
-                "metadata": {"name": "op", "namespace": space},
-                "roleRef": role,
-                "subjects": [subject],
-            }
-        )
-        config = ctrl.Config(
-            server=server.server,
-            tls=authority,
-            credentials=ctrl.Config.load(os.fspath(_kubeconfig(tmp_path, server, file))).credentials,
-        )
-        manager = ctrl.Manager(config, field_manager="rotating", namespaces=[space])
-        mirror = add_mirror(manager)
-        async with running(manager):
-            for number in range(40):
-                await client.create(owner(space, f"o{number}"))
-                if number == 20:
-                    # The tokens of an account that was deleted are worth nothing from then on.
-                    await client.request("DELETE", f"{account}/op")
-                    old = file.read_text()
-                    await renew()
-                    if revoked:  # the server remembers good tokens for 10 s
-                        await eventually(partial(refused, old), seconds=30.0)
-            await converged(client, space)
-        assert mirror.breaches == []
-        assert metric(manager, "controller_runtime_reconcile_errors_total", controller="mirror") <= 1
-
-
-def _kubeconfig(folder: Path, server: Envtest, token: Path) -> Path:
-    file = folder / "kubeconfig"
-    file.write_text(
-        "{apiVersion: v1, kind: Config, current-context: c,\n"
-        f" clusters: [{{name: c, cluster: {{server: '{server.server}'}}}}],\n"
-        f" users: [{{name: c, user: {{tokenFile: '{token}'}}}}],\n"
-        " contexts: [{name: c, context: {cluster: c, user: c}}]}\n"
-    )
-    return file
 
 
 async def test_13_two_writers_lose_nothing(server: Envtest, space: str, tmp_path: Path) -> None:
