@@ -47,7 +47,7 @@ def splits(draw: st.DrawFn, name: str = "ocr") -> Split:
         service=ctrl.Key("default", name), uid=f"uid-{name}",
         port=draw(st.integers(10_000, 10_020)) * 2, change=draw(st.integers(1, 99)),
         stable=Revision(hash=stable, versions=draw(versions)), candidate=candidate,
-        weight=draw(st.integers(0, 100)) if candidate else 0, rules=draw(RULES),
+        weight=draw(st.integers(0, 100) | st.sampled_from((0, 100))) if candidate else 0, rules=draw(RULES),
     )  # fmt: skip
 
 

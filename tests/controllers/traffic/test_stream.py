@@ -107,6 +107,7 @@ TARGETS = st.lists(
 )
 
 
+@settings(max_examples=40)
 @given(TARGETS)
 def test_envoy_ends_with_the_target_and_nothing_ever_dangles(targets: list[Snapshot]) -> None:
     stream, envoy = Stream(), Envoy()
@@ -133,6 +134,7 @@ def test_a_target_may_change_at_any_moment(targets: list[Snapshot], messages: in
     agree(stream, envoy, targets[-1])
 
 
+@settings(max_examples=25)
 @given(TARGETS)
 def test_a_next_leader_takes_over(targets: list[Snapshot]) -> None:
     """A router that has a configuration comes to a leader that knows nothing of it."""

@@ -55,6 +55,9 @@ class TestWorld:
         assert world.ask(split(10, port=20000)) == ""
         world.gone(SERVICE)
         assert world.namespaces() == set()
+        world.ask(split(11, port=20000))  # of one that was deleted before its cache entry was seen
+        world.live(SERVICE, "another", None)
+        assert world.split(SERVICE) is None
 
     def test_endpoints_make_a_new_snapshot_only_where_they_matter(self) -> None:
         world = World()
