@@ -107,6 +107,10 @@ bench-control-plane: venv ## controller_runtime against Go's controller-runtime 
 conformance: venv ## clients of other inference servers against ours, in an environment of their own
 	@$(PY) -m pytest tests/runtime/test_conformance.py -m "slow or not slow" -q $(PYTEST_ARGS)
 
+.PHONY: bench-analysis
+bench-analysis: venv ## 200 canaries on one operator: how late their looks are
+	@$(PY) -m hack.bench.analysis
+
 .PHONY: bench-traffic
 bench-traffic: venv ## weight decided -> ACK by every router, against a bar of 50 ms
 	@$(PY) -m hack.bench.traffic

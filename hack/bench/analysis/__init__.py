@@ -1,0 +1,1 @@
+"""How late the looks of many canaries are."""
