@@ -12,7 +12,7 @@ from ..rollout import canary
 from ..rollout.canary import Canary, Ensure, Facts, Phase, Plan, Pods, Report, Route, Scale
 from ..rollout.identity import Identity
 from ..traffic import Revision as Side
-from ..traffic import Split, from_wire
+from ..traffic import Rule, Split, from_wire, refusal
 from ..traffic import rules as rules_of
 from .observed import Observed, Pod, Revision
 from .plan import plan, provider
@@ -80,7 +80,8 @@ def _rollout(
     wanted = identity.hash if identity else ""
     target = by_hash.get(wanted)
     sizes = {effect.revision: effect.replicas for effect in decision.effects if isinstance(effect, Scale)}
-    blocker = find_blocker(observed, target)
+    # Only what keeps stable from serving is in the service's way; of the candidate the run tells.
+    blocker = find_blocker(observed, by_hash.get(state.stable) if state.stable else target)
     if observed.refusal is not None:
         blocker = Blocker(observed.refusal.reason, observed.refusal.message, observed.refusal.fatal)
     held, awaiting = hold(observed, target, now)
@@ -113,7 +114,7 @@ def _ruled(observed: Observed, state: Canary, now: datetime) -> Canary:
     traffic = mapping(observed.status.get("traffic"))
     if not traffic or state.at_rest:
         return state
-    same = rules_of({"traffic": observed.settings.traffic}) == rules_of({"traffic": traffic})
+    same = _rules(observed) == rules_of({"traffic": traffic})
     return state if same else replace(state, traffic=state.traffic.renewed(now.timestamp()))
 
 
@@ -135,8 +136,14 @@ def _split(observed: Observed, by_hash: Mapping[str, Revision], state: Canary) -
         stable=sides[0],
         candidate=sides[1] if len(sides) > 1 else None,
         weight=weights[1][1] if len(weights) > 1 else 0,
-        rules=rules_of({"traffic": observed.settings.traffic}),
+        rules=_rules(observed),
     )
+
+
+def _rules(observed: Observed) -> tuple[Rule, ...]:
+    """Those of the spec; none while they cannot be followed, which is told."""
+    wanted = rules_of({"traffic": observed.settings.traffic})
+    return () if refusal(wanted) else wanted
 
 
 def _versions(revision: Revision | None) -> tuple[str, ...]:
@@ -193,11 +200,13 @@ def _pods(observed: Observed, revision: Revision, state: Canary, now: datetime) 
     if state.phase in (Phase.Idle, Phase.Preparing) and revision.hash != state.stable:
         held, awaiting = hold(observed, revision, now)
         ready = 0 if held or awaiting else ready
+    obstacle = find_blocker(observed, revision)
     return Pods(
         spec=revision.replicas,
         ready=ready,
         unready_for=0.0 if ready else _unready_for(revision, mine, now),
         broken=_broken(observed, revision, mine),
+        obstacle=obstacle.message if obstacle else "",
         change=revision.change,
     )
 

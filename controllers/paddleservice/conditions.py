@@ -26,7 +26,9 @@ def conditions(
         Condition(Type.Ready, "True" if phase is Phase.Ready else "False", reason, line),
         _available(ready, wanted),
         canary_status.progressing(rollout) or _progressing(phase, reason, line),
-        _degraded(rollout, phase, ready, wanted, reason, line, disagreement),
+        _degraded(
+            rollout, phase, ready, wanted, reason, line, disagreement, refused=observed.refusal is not None
+        ),
         *canary_status.conditions(observed, rollout),
         _resolved(observed),
         canary_status.reconciling(rollout)
@@ -73,9 +75,17 @@ def _progressing(phase: Phase, reason: Reason, line: str) -> Condition:
 
 
 def _degraded(
-    rollout: Rollout, phase: Phase, ready: int, wanted: int, reason: Reason, line: str, disagreement: str
+    rollout: Rollout,
+    phase: Phase,
+    ready: int,
+    wanted: int,
+    reason: Reason,
+    line: str,
+    disagreement: str,
+    *,
+    refused: bool,
 ) -> Condition:
-    if phase is Phase.Failed:
+    if phase is Phase.Failed or refused:
         return Condition(Type.Degraded, "True", reason, line)
     rolled_back = canary_status.degraded(rollout)
     if rolled_back is not None:

@@ -90,7 +90,8 @@ def report(observed: Observed, rollout: Rollout, drifted: tuple[str, ...], now: 
     serving = _serving(observed, rollout, number)
     resolved = observed.waiting is None
     refusal = observed.refusal
-    serving = serving and refusal is None
+    serves = serving and rollout.canary is not None  # the stable one does, whatever is refused to the other
+    serving = serves or (serving and refusal is None)
     fatal = rollout.blocker is not None and rollout.blocker.fatal
 
     progress = None
@@ -110,7 +111,7 @@ def report(observed: Observed, rollout: Rollout, drifted: tuple[str, ...], now: 
     facts = Facts(
         changed=changed and not stays,
         refused=any(not item.predecessor for item in observed.foreign)
-        or (refusal is not None and refusal.fatal),
+        or (refusal is not None and refusal.fatal and not serves),
         resolved=resolved or stays,
         serving=serving and not observed.foreign,
         broken=fatal and not serving,

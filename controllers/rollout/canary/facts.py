@@ -82,13 +82,15 @@ def counts(replicas: int, weight: int) -> tuple[int, int]:
 class Pods:
     """A revision's pods. spec: asked for. ready: with endpoints. unready_for: seconds since one was ready.
     broken: why they cannot come back by themselves (a crash loop, a model that does not load), or "".
-    change: the highest change of weights that is stamped on the Deployment.
+    obstacle: what is in the way of one that is not ready, or "". change: the highest change of weights that
+    is stamped on the Deployment.
     """
 
     spec: int = 0
     ready: int = 0
     unready_for: float = 0.0
     broken: str = ""
+    obstacle: str = ""
     change: int = 0
 
 
@@ -238,6 +240,12 @@ class View:
         """The endpoints lead where the path is to go."""
         to = Endpoints.Routers if self.state.path.to_routers else Endpoints.Pods
         return self.facts.endpoints is to
+
+    @property
+    def missing(self) -> str:
+        """How many ready pods the candidate has of those it needs, and what is in the way of the others."""
+        words = f"{self.candidate.ready} of {self.need} pods ready"
+        return f"{words}: {self.candidate.obstacle}" if self.candidate.obstacle else words
 
     @property
     def carried(self) -> bool:

@@ -99,7 +99,8 @@ def waits_for(view: View) -> str:
         case _ if state.traffic.in_flight:
             return in_flight
         case Phase.Preparing | Phase.Shifting | Phase.Promoting if view.candidate.ready < view.need:
-            return f"{view.need} ready pods of {state.candidate}, {view.candidate.ready} are"
+            words = f"{view.need} ready pods of {state.candidate}, {view.candidate.ready} are"
+            return f"{words}: {view.candidate.obstacle}" if view.candidate.obstacle else words
         case Phase.Preparing | Phase.Shifting | Phase.Promoting if not view.facts.checked:
             return f"the readiness path of every pod of {state.candidate}"
         case Phase.Shifting:
