@@ -47,3 +47,10 @@ def test_codes_that_are_raised_are_in_the_table() -> None:
 def test_an_unknown_status_is_an_internal_error() -> None:
     assert RequestError(418, "teapot").code is Code.INTERNAL
     assert RequestError(429, "full", retry_after=3).code is Code.OVERLOADED
+
+
+def test_the_documented_table_is_this_one() -> None:
+    text = (ROOT / "docs/runtime.md").read_text(encoding="utf-8")
+    table = text.partition("<!-- codes:begin -->")[2].partition("<!-- codes:end -->")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in table.strip().splitlines()[2:]]
+    assert rows == [[str(code.http), f"{GRPC[code.grpc].name} ({code.grpc})"] for code in Code]
