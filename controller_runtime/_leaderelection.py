@@ -50,7 +50,8 @@ class LeaderElection:
 
     `lease_duration`: how long others wait after they last saw a change before they take over.
     `renew_deadline`: how long after its last renewal a leader stops by itself.
-    `retry_period`: between renewals; a follower looks every `retry_period` times 1 to 1 + `jitter`.
+    `retry_period`: between renewals; a follower looks every half of it, times 1 to 1 + `jitter`, so that a
+    released lease is taken within 1.1 periods (Go looks half as often).
     `release`: give the lease up on a clean stop, so that the next leader need not wait.
     """
 
@@ -154,8 +155,8 @@ class Elector:
             if self.holder != seen:
                 seen = self.holder
                 _log.info("waiting for the lease", lease=str(self.key), holder=seen)
-            retry = self.options.retry_period
-            await self._clock.sleep(self._uniform(retry, retry * (1.0 + self.options.jitter)))
+            pause = self.options.retry_period / 2
+            await self._clock.sleep(self._uniform(pause, pause * (1.0 + self.options.jitter)))
         self._set_held(True)
         _log.info("became leader", lease=str(self.key), identity=self.options.identity)
 
