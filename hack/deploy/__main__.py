@@ -93,6 +93,9 @@ def down(kubectl: Kubectl) -> None:
                 where = ["-n", text(item, "metadata", "namespace"), text(item, "metadata", "name")]
                 patch = '{"metadata": {"finalizers": null}}'
                 kubectl.call("patch", text(item, "kind").lower(), *where, "--type=merge", "-p", patch)
+    routers = "deployments,configmaps,poddisruptionbudgets,networkpolicies"
+    chosen = "serving.paddlepaddle.org/role=router"
+    kubectl.run("delete", routers, "-A", "-l", chosen, "--ignore-not-found", "--wait=false")
     roles = ["role,rolebinding", "-A", "-l", render.PART_OF]
     kubectl.run("delete", *roles, "--ignore-not-found")
     kubectl.run("delete", "-k", str(CONFIG / "default"), "--ignore-not-found", "--timeout=90s", timeout=120.0)

@@ -224,4 +224,4 @@ def fallback(snapshot: Snapshot, namespace: str) -> JSON:
 def packed(body: JSON) -> bytes:
     """`body` compressed, the same bytes for the same content: a ConfigMap holds at most 1 MiB."""
     text = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return gzip.compress(text.encode(), compresslevel=9, mtime=0)
+    return gzip.compress(text.encode(), compresslevel=6, mtime=0)

@@ -101,7 +101,7 @@ class Fleet:
         for service in concerned:
             if session.stream.confirms(service) or session.stream.complaint(service):
                 self._told(ctrl.Key(session.namespace, service))
-        if request.nonce and self.complete(session.namespace):
+        if request.nonce and request.kind is not Kind.Endpoint and self.complete(session.namespace):
             self._settled(session.namespace)
 
     def connected(self, namespace: str) -> list[str]:

@@ -3,11 +3,14 @@
 Makes what a namespace with a split needs, and takes it away when it has needed none for a while.
 """
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
+
+import structlog
 
 import controller_runtime as ctrl
 
@@ -17,12 +20,14 @@ from ...resources import router
 from ...resources.compare import is_part
 from ...resources.meta import Rendered
 from ...resources.wire import JSON, at
-from ..split import FIRST_PORT, LAST_PORT
+from ..split import FIRST_PORT, LAST_PORT, Split
 from .admission import AUDIENCE
 from .bootstrap import STATUS_PORT, Place, alone, asking, fallback, packed
 from .fleet import Fleet
 from .provider import EnvoyProvider
 from .world import World
+
+_log = structlog.get_logger("controllers.traffic")
 
 #: Seconds that routers stay after the last split of their namespace.
 IDLE: Final = 600.0
@@ -30,6 +35,8 @@ IDLE: Final = 600.0
 CONFLICT: Final = 30.0
 #: Seconds after which a confirmed snapshot is written down, so that one change of several is one write.
 SETTLE: Final = 2.0
+#: Bytes of a snapshot; a ConfigMap holds 1 MiB, a third more as text.
+MOST: Final = 700_000
 
 _KINDS: Final = (ctrl.CONFIG_MAP, ctrl.DEPLOYMENT, ctrl.PDB, ctrl.NETWORK_POLICY)
 
@@ -123,6 +130,7 @@ class RouterReconciler:
         self._trusted = ""
         self._idle: dict[str, float] = {}
         self._confirmed: dict[str, float] = {}
+        self._kept: dict[str, tuple[Split, ...]] = {}
 
     def trust(self, bundle: str) -> bool:
         """What routers are to trust from now on; whether that is new."""
@@ -163,9 +171,16 @@ class RouterReconciler:
         if rest > 0:
             return ctrl.Result(requeue_after=rest)
         del self._confirmed[namespace]
-        if self._fleet.complete(namespace):
-            body = fallback(self._fleet.target(namespace), namespace)
-            await self._ensure(router.snapshot(namespace, packed(body)))
+        snapshot = self._fleet.target(namespace)
+        splits = tuple(one.split for one in snapshot.parts.values())
+        if splits == self._kept.get(namespace) or not self._fleet.complete(namespace):
+            return ctrl.Result()
+        body = await asyncio.to_thread(lambda: packed(fallback(snapshot, namespace)))  # may take a second
+        if len(body) > MOST:
+            _log.warning("too many services to keep for routers that start without a leader", size=len(body))
+        else:
+            await self._ensure(router.snapshot(namespace, body))
+        self._kept[namespace] = splits
         return ctrl.Result()
 
     async def _unneeded(self, namespace: str) -> ctrl.Result:
@@ -185,6 +200,7 @@ class RouterReconciler:
             await self._client.delete(found.kind, found.key, uid=found.uid)
         self._idle.pop(namespace, None)
         self._confirmed.pop(namespace, None)
+        self._kept.pop(namespace, None)
         return ctrl.Result()
 
     async def _ensure(self, one: Rendered) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import controller_runtime as ctrl
@@ -101,6 +101,7 @@ def holds(made: Part, found: Mapping[str, Mapping[str, tuple[Address, ...]]]) ->
         assert catch_all["match"] == {"prefix": "/"}
 
 
+@settings(max_examples=60)
 @given(splits(), ENDPOINTS)
 def test_every_part_is_whole(split: Split, found: dict[str, dict[str, tuple[Address, ...]]]) -> None:
     made = part(split, found)  # type: ignore[arg-type]
@@ -115,6 +116,7 @@ def test_every_part_is_whole(split: Split, found: dict[str, dict[str, tuple[Addr
         assert one.version == version(one.body)
 
 
+@settings(max_examples=30)
 @given(splits("a"), splits("b"), ENDPOINTS)
 def test_services_do_not_meet(
     one: Split, two: Split, found: dict[str, dict[str, tuple[Address, ...]]]
@@ -130,6 +132,7 @@ def test_services_do_not_meet(
         assert all(name.startswith(f"{item.service}/") for name, item in snapshot.resources[kind].items())
 
 
+@settings(max_examples=30)
 @given(splits(), ENDPOINTS)
 def test_a_fallback_needs_nobody(split: Split, found: dict[str, dict[str, tuple[Address, ...]]]) -> None:
     body = bootstrap.fallback(compose([part(split, found)]), "default")  # type: ignore[arg-type]
