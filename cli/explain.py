@@ -24,7 +24,7 @@ def _place(reading: Reading) -> str:
         case Phase.RollingBack:
             return f"rolling back {words.revision(reading, state.candidate)} ({state.ending}: {state.reason})"
         case Phase.Draining:
-            return f"{state.ending or 'ended'}, draining {words.revision(reading, state.retiring)}"
+            return f"{state.ending}: {state.reason}; draining {words.revision(reading, state.retiring)}"
         case Phase.Preparing:
             return f"{state.phase} {words.revision(reading, state.candidate)} at 0 %"
         case _:

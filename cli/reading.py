@@ -80,6 +80,12 @@ class Reading:
         return self.said
 
 
+def _guard(message: str) -> str:
+    """Of "canary x is Shifting, waiting for y": y."""
+    head, found, guard = message.partition(", waiting for ")
+    return guard if found and head.startswith("canary ") else message
+
+
 def _shape(sentence: str) -> str:
     return re.sub(r"\d+(\.\d+)?", "#", sentence)
 
@@ -119,7 +125,7 @@ def read(service: Wire, others: Sequence[Wire], now: float, *, trouble: str = ""
         versions=_versions(status),
         pods=pods,
         provider=provider,
-        said=text(progressing.get("message")),
+        said=_guard(text(progressing.get("message"))),
         condition=text(progressing.get("reason")),
         trouble=trouble,
     )

@@ -73,6 +73,9 @@ Ending:     AnalysisFailed: numbers
 Waits for:  25 s for the last requests of new
 """
     )
+    assert explain(seen) == (
+        "svc: run 1, AnalysisFailed: numbers; draining new (v1.1.0): waits for 25 s for the last requests of new"
+    )
     desk.look(40)
     seen = reading(desk)
     assert (
@@ -185,6 +188,8 @@ def test_the_operator_knows_more_and_its_numbers_are_older() -> None:
     old = decision.waits_for
     assert reading(desk, message=old, later=60).waits != old
     assert reading(desk, message=old, later=60).waits.endswith("s at 100 %")
+    said = f"canary new is Soaking, waiting for {old}"
+    assert reading(desk, message=said, later=60).waits == reading(desk, message=old, later=60).waits
     hooked = "the hook smoke of step 2: 503"
     assert reading(desk, message=hooked).waits == hooked
     stale = reading(desk, message=hooked, reason="CanaryShifting")
