@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import urllib.error
 import urllib.request
 
@@ -10,6 +11,8 @@ import pytest
 
 from e2e.fixtures import Namespace, Store, load_pod, stopped
 from e2e.kube import Kube, condition, message, metadata_of, status_of, until
+from runtime.grpc.stubs.paddle_serving_pb2 import PredictRequest
+from tests.runtime.grpc_client import client, listed
 
 pytestmark = pytest.mark.cluster
 
@@ -43,6 +46,10 @@ def test_from_a_bucket_to_a_prediction(operator: Kube, ns: Namespace, linear: di
     assert answer["model_version"] == "v1.0.0"
     (output,) = answer["outputs"].values()  # type: ignore[attr-defined]
     assert output == [[pytest.approx(11.0), pytest.approx(11.0)]]
+    with operator.forward(ns.name, "service/linear", 9000) as port, client(f"127.0.0.1:{port}") as caller:
+        row = {"name": "x", "datatype": "FP32", "shape": [1, 3], "content": struct.pack("<3f", 1, 1, 3)}
+        served = caller.paddle.Predict(PredictRequest(input_tensor=listed(row)), timeout=30)
+        assert (served.code, served.model_version) == (0, "v1.0.0")
     table = operator.run("-n", ns.name, "get", "paddlemodels")
     assert table.split("\n")[0].split() == ["NAME", "VERSION", "PHASE", "READY", "CANARY", "URL", "AGE"]
     events = operator.run("-n", ns.name, "get", "events.events.k8s.io", "-o", "json")
