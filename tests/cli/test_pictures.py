@@ -74,7 +74,8 @@ Waits for:  25 s for the last requests of new
 """
     )
     assert explain(seen) == (
-        "svc: run 1, AnalysisFailed: numbers; draining new (v1.1.0): waits for 25 s for the last requests of new"
+        "svc: run 1, AnalysisFailed: numbers; draining new (v1.1.0): "
+        "waits for 25 s for the last requests of new"
     )
     desk.look(40)
     seen = reading(desk)
