@@ -79,7 +79,8 @@ def line(rollout: Rollout) -> str:
         return run.problem or run.decision.waits_for if rollout.stable else ""
     name = state.candidate or (state.stable if state.ending is Ending.Promoted else state.retiring)
     waits = run.decision.waits_for
-    return f"canary {name} is {state.phase}" + (f", waiting for {waits}" if waits else "")
+    why = f" ({state.ending}: {state.reason})" if state.ending not in (None, Ending.Promoted) else ""
+    return f"canary {name} is {state.phase}{why}" + (f", waiting for {waits}" if waits else "")
 
 
 def progressing(rollout: Rollout) -> Condition | None:
