@@ -180,25 +180,27 @@ def _promoted(run: Run, one: Moment) -> bool:
 
 
 def _phases(run: Run, panels: Sequence[_Panel]) -> Iterable[str]:
+    """A coloured ground for each phase, with its name where it begins."""
     ends = [*(one.at for one in run.moments[1:]), run.end][: len(run.moments)]
-    named = ""
+    names: list[str] = []
+    named, edge = "", 0.0
     for one, until in zip(run.moments, ends, strict=True):
         colour = BACKGROUND.get(one.phase)
-        if colour is None:
-            named = one.phase
-            continue
         left, right = panels[0].x(one.at), panels[0].x(until)
-        for panel in panels:
-            yield (
-                f'<rect x="{left:.1f}" y="{panel.top}" width="{max(0.5, right - left):.1f}" '
-                f'height="{HEIGHT}" fill="{colour}"/>'
-            )
-        if one.phase != named and right - left > 3:
-            named = one.phase
-            yield (
-                f'<text transform="translate({left + 10:.1f},{panels[0].top + 6}) rotate(90)" '
-                f'font-size="9" fill="#7a808a">{escape(one.phase)}</text>'
-            )
+        if colour is not None:
+            for panel in panels:
+                yield (
+                    f'<rect x="{left:.1f}" y="{panel.top}" width="{max(0.5, right - left):.1f}" '
+                    f'height="{HEIGHT}" fill="{colour}"/>'
+                )
+            if one.phase != named and left >= edge:
+                edge = left + 10
+                names.append(
+                    f'<text transform="translate({left + 4:.1f},{panels[0].top + 6}) rotate(90)" '
+                    f'font-size="9" fill="#7a808a">{escape(one.phase)}</text>'
+                )
+        named = one.phase
+    yield from names
 
 
 def _axis(run: Run, panel: _Panel) -> Iterable[str]:
