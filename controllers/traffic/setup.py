@@ -15,16 +15,14 @@ from .envoy.routers import RouterOptions, RouterReconciler, namespace_key
 from .envoy.world import World
 from .options import TrafficOptions
 from .provider import Provider
-from .replicas import ReplicasProvider
 
 
 def setup(manager: ctrl.Manager, options: TrafficOptions, channel: ctrl.Channel) -> Mapping[str, Provider]:
     """Every provider by its name in `spec.traffic.provider`. `channel` gets the key of a PaddleService whose
-    verification may have changed.
+    verification may have changed. (With Replicas the pods are the weight: no provider has a part in it.)
     """
     cache = manager.cache
     cache.watch(ctrl.ENDPOINT_SLICE, labels=MANAGED_SELECTOR)
-    replicas = ReplicasProvider(manager.client)
     address = Address(namespace=options.namespace, bind=options.address, advertise=options.advertise)
     world = World(address="::" if ":" in options.advertise else "0.0.0.0")
     namespaces = ctrl.Channel()
@@ -51,7 +49,7 @@ def setup(manager: ctrl.Manager, options: TrafficOptions, channel: ctrl.Channel)
     provider = EnvoyProvider(
         world, fleet, published, unable=options.unable, problem=lambda: admission.problem
     )
-    providers: dict[str, Provider] = {"Envoy": provider, "Replicas": replicas}
+    providers: dict[str, Provider] = {"Envoy": provider}
     reconciler = RouterReconciler(
         manager.client,
         world,

@@ -1,4 +1,4 @@
-"""Splits as JSON, rules that are refused, the switch of the Service, pod counts."""
+"""Splits as JSON, rules that are refused, the switch of the Service."""
 
 from __future__ import annotations
 
@@ -6,29 +6,22 @@ import json
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
-import controller_runtime as ctrl
 from controllers.resources.meta import Owner
 from controllers.resources.service import main_service
 from controllers.traffic import (
     Backend,
     Match,
-    Pending,
-    Refused,
-    Revision,
     Rule,
     Split,
     UserShare,
     Value,
-    Verified,
     flip,
     from_wire,
     refusal,
     rules,
     to_wire,
 )
-from controllers.traffic.replicas import effective, judge, pods_for
 from tests.controllers.traffic.proxy import SERVICE, split
 from tests.controllers.traffic.test_snapshot import splits
 
@@ -139,31 +132,3 @@ def test_the_switch_has_settled_when_only_the_right_pods_are_left() -> None:
     assert not flip.settled([one(20000, "r1", ready=False)], ROUTED, ["r1"])
     assert not flip.settled([], ROUTED, ["r1"])
     assert flip.settled([one(8080, "p1")], None, ["p1"])
-
-
-class TestReplicas:
-    @given(st.integers(0, 100), st.integers(1, 50))
-    def test_pods_come_as_near_as_they_can(self, weight: int, replicas: int) -> None:
-        stable, candidate = pods_for(weight, replicas)
-        assert (candidate > 0) == (weight > 0)
-        assert (stable > 0) == (weight < 100)
-        total = stable + candidate
-        assert total == replicas or (replicas == 1 and total == 2)
-        one = Split(
-            service=ctrl.Key("d", "s"), uid="u", port=0, change=1, stable=Revision(hash="a"),
-            candidate=Revision(hash="b"), weight=weight,
-        )  # fmt: skip
-        verdict = judge(one, {"a": stable, "b": candidate})
-        assert isinstance(verdict, Verified)
-        assert verdict.effective == (effective({"a": stable, "b": candidate}, "a", "b") if weight else 0.0)
-
-    def test_it_says_what_is_not_so(self) -> None:
-        one = split(1, 50, port=0, candidate="bbbb")
-        assert judge(one, {"aaaa": 9, "bbbb": 1}) == Pending(
-            change=1, reason="the candidate gets 10 % by 10 ready pods, 50 % asked for"
-        )
-        assert "no pod of revision bbbb" in judge(one, {"aaaa": 1}).reason  # type: ignore[union-attr]
-        assert "no pod of revision aaaa" in judge(one, {"bbbb": 1}).reason  # type: ignore[union-attr]
-        assert "still get" in judge(split(2, 0, port=0, candidate="bbbb"), {"bbbb": 1}).reason  # type: ignore[union-attr]
-        ruled = split(3, 5, port=0, candidate="bbbb", rules=(rule(user=UserShare(percent=5)),))
-        assert isinstance(judge(ruled, {"aaaa": 19, "bbbb": 1}), Refused)
