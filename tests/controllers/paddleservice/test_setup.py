@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 import controller_runtime as ctrl
-from controller_runtime.testing import Envtest
+from controller_runtime.testing import Envtest, running
 from controllers import caches
 from controllers.kinds import FIELD_MANAGER, PADDLE_SERVICE
 from controllers.options import Options
@@ -27,15 +27,8 @@ async def operator(apiserver: Envtest, namespace: str, url: str = "") -> AsyncIt
     )
     caches.configure(manager)
     setup(manager, Options(runtime_image="paddle-runtime:dev"), probe_url=lambda target: url)
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(manager.run(stop))
-        try:
-            await asyncio.wait_for(manager.started.wait(), 30)
-            yield manager
-        finally:
-            stop.set()
-            await task
+    async with running(manager):
+        yield manager
 
 
 async def until(
@@ -151,9 +144,7 @@ async def test_the_declared_permissions_are_enough(
     setup(
         manager, Options(runtime_image="paddle-runtime:dev"), probe_url=lambda target: "http://127.0.0.1:1/"
     )
-    stop = asyncio.Event()
-    task = asyncio.create_task(manager.run(stop))
-    try:
+    async with running(manager):
         limit = {"revisionHistoryLimit": 0}
         await harness.apply(replicas=1, **limit)
         status = await until(harness, lambda s: s.get("phase") == "Ready")
@@ -161,9 +152,6 @@ async def test_the_declared_permissions_are_enough(
         await harness.apply(replicas=1, models=[{"name": "resnet50", "pinned": pinned("v1.1.0")}], **limit)
         await until(harness, lambda s: s.get("phase") == "Ready" and s.get("stableRevision") != first)
         await until_gone(harness, str(first))
-    finally:
-        stop.set()
-        await task
 
 
 async def until_gone(harness: Harness, name: str) -> None:
