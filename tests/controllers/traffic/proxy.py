@@ -93,13 +93,14 @@ class Tokens:
     def __init__(self) -> None:
         self.known: dict[str, Identity] = {}
         self.asked = 0
+        self.accepted: Counter[str] = Counter()
 
     async def admit(self, token: str) -> Identity:
         self.asked += 1
-        try:
-            return self.known[token.strip()]
-        except KeyError:
-            raise Denied("unknown token") from None
+        if token not in self.known:
+            raise Denied("unknown token")
+        self.accepted[token] += 1
+        return self.known[token]
 
 
 @dataclass
@@ -160,11 +161,11 @@ class Proxy:
     def port(self) -> int:
         return self.ports[0]
 
-    async def serve(self) -> None:
+    async def serve(self, *, lifetime: float = 1800.0) -> None:
         """Start the ADS server, on the port it had before."""
         leaf = authority.issue(self.authority, [ADS_NAME], time.time())
         pair = (leaf.certificate.encode(), leaf.key.encode())
-        options = Options(address=f"127.0.0.1:{self.ads_port}")
+        options = Options(address=f"127.0.0.1:{self.ads_port}", lifetime=lifetime)
         server = Server(self.fleet, self.tokens, lambda: pair, options=options)
         await server.start()
         self.server, self.ads_port = server, server.port
@@ -189,7 +190,7 @@ class Proxy:
     async def start(self, *, token: str = "token-0", name: str = "router-0") -> None:
         folder = self.folder / name
         (folder / "token").mkdir(parents=True)
-        (folder / "token" / "token.json").write_text(json.dumps(bootstrap.secret(token)))
+        self.hand(token, name=name)
         place = bootstrap.Place(
             ads=f"127.0.0.1:{self.ads_port}", ca=str(self.folder / "ca.crt"),
             secret=str(folder / "token" / "token.json"), admin=str(folder / "admin.sock"),
@@ -203,6 +204,12 @@ class Proxy:
             "--log-level", "warning", stdout=log, stderr=log,
         )  # fmt: skip
         self.processes.append(process)
+
+    def hand(self, token: str, *, name: str = "router-0") -> None:
+        """Give Envoy its token as the entrypoint does: written aside, moved into place."""
+        aside = self.folder / name / "token" / "next"
+        aside.write_text(json.dumps(bootstrap.secret(token)))
+        aside.replace(aside.with_name("token.json"))
 
     async def ready(self) -> bool:
         try:

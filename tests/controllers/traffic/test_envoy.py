@@ -212,3 +212,24 @@ async def test_who_is_no_router_gets_nothing() -> None:
         assert isinstance(proxy.fleet.verify(split(1, port=proxy.port)), Unreachable)
         proxy.fleet.pod(Router(namespace=NAMESPACE, name="router-0", uid="uid-0", ready=True))
         await until(proxy.ready, f"now it is one\n{proxy.log()}")
+
+
+async def test_streams_end_in_time_and_come_again_with_a_fresh_token() -> None:
+    async with running(start=False) as proxy, backends("aaaa") as (stable,):
+        await proxy.end_server()
+        await proxy.serve(lifetime=0.5)
+        proxy.slices(endpoint_slice("aaaa", [stable.port]))
+        wanted = split(1, port=proxy.port)
+        proxy.ask(wanted)
+        await proxy.start()
+        await until(proxy.ready, f"Envoy ready\n{proxy.log()}")
+        asked = proxy.tokens.asked
+        await until(lambda: proxy.tokens.asked >= asked + 3, "the stream was opened again and again")
+        assert await proxy.count(20) == {"aaaa": 20}
+        proxy.tokens.known["fresh"] = proxy.tokens.known.pop("token-0")
+        proxy.hand("fresh")
+        later = split(2, 50, port=proxy.port, candidate="bbbb")
+        proxy.slices(endpoint_slice("bbbb", [stable.port]))
+        await until(lambda: proxy.tokens.accepted["fresh"] >= 2, f"the new token is used\n{proxy.log()}")
+        proxy.ask(later)
+        await proxy.verified(later)
