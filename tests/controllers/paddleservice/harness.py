@@ -76,9 +76,8 @@ class DirectClient:
         return await self._do(f"scale {key.name} {replicas}", lambda: self.real.scale(kind, key, replicas))
 
     async def delete(self, kind: ctrl.Kind, key: ctrl.Key, **options: str) -> object:
-        return await self._do(
-            f"delete {kind.kind} {key.name}", lambda: self.real.delete(kind, key, **options)
-        )  # type: ignore[arg-type]
+        what = f"delete {kind.kind} {key.name}"
+        return await self._do(what, lambda: self.real.delete(kind, key, **options))  # type: ignore[arg-type]
 
 
 @dataclass
