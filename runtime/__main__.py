@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from artifacts import ArtifactError, Batching, load_config
 from runtime.addresses import bind, reserve
+from runtime.desired import ConfigFile, Fixed, Source, Target
 from runtime.errors import Reason
 from runtime.prestart import Prestarted, prestart
 from runtime.restarts import RestartOptions
-from runtime.spec import Limits, ModelSpec, from_argument, from_desired
+from runtime.spec import Limits, from_argument
 
 if TYPE_CHECKING:
     from runtime.telemetry.tracing import Tracing
@@ -33,6 +35,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = serve.add_argument
     add("--config", type=Path, help=f"models.yaml (default {_CONFIG} unless --model is given)")
+    add("--release-file", type=Path, help="file with the word of the models-<word>.yaml to read instead")
+    add(
+        "--admin-token-file", type=Path, help="file with the token of load and unload; else only loopback may"
+    )
+    add("--allow-signature-change", action="store_true", help="reload also what clients have to change for")
     add("--models", type=Path, default=Path("/models"), help="where `artifacts pull` put the files")
     add(
         "--model", action="append", default=[], metavar="NAME=PATH", help="serve a folder or file; repeatable"
@@ -112,33 +119,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from runtime.faults import allowed
 
             allowed(os.environ)
-        labels, specs = _specs(options)
+        labels, source, targets = _desired(options)
+        token = options.admin_token_file.read_text().strip() if options.admin_token_file else ""
         sockets = bind(options.http), bind(options.admin)
         grpc = reserve(options.grpc) if options.grpc else None
     except (ArtifactError, OSError, ValueError) as error:
         return _refuse(str(error), options.termination_log)
     # Before anything heavy is imported: the workers load their libraries on another core meanwhile.
-    total = sum(spec.workers for spec in specs)
-    started = [prestart(spec, limits, total_workers=total) for spec in specs]
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until there is somebody to hear it; workers never do
+    total = sum(target.spec.workers for target in targets)
+    started = [(target, prestart(target.spec, limits, total_workers=total)) for target in targets]
     try:
-        return _serve(options, labels, started, limits, sockets, grpc)
+        return _serve(options, labels, source, started, limits, sockets, grpc, token)
     finally:
-        for one in started:
+        for _, one in started:
             one.close()
 
 
 def _serve(
     options: argparse.Namespace,
     labels: dict[str, str],
-    started: Sequence[Prestarted],
+    source: Source,
+    started: Sequence[tuple[Target, Prestarted]],
     limits: Limits,
     sockets: tuple[socket.socket, socket.socket],
     grpc: socket.socket | None,
+    token: str,
 ) -> int:
     import uvloop
 
     from runtime.logs import configure
-    from runtime.model import Model
+    from runtime.reload import Reloader
     from runtime.serve import Service, stop_on_signals
 
     log = configure(options.log_level)
@@ -146,7 +157,14 @@ def _serve(
 
     async def run() -> None:
         service = Service(
-            [Model(one, limits, log) for one in started],
+            Reloader(
+                source,
+                started,
+                limits,
+                log,
+                pulled_to=options.models,
+                any_signature=options.allow_signature_change,
+            ),
             limits,
             log,
             labels=labels,
@@ -156,6 +174,7 @@ def _serve(
             grpc=grpc,
             tracing=_tracing(options, labels),
             fast_path=not options.no_fast_path,
+            token=token,
         )
         stop_on_signals(service)
         await service.run()
@@ -178,8 +197,8 @@ def _tracing(options: argparse.Namespace, labels: dict[str, str]) -> Tracing | N
     return Tracing(options.trace_endpoint, ratio=options.trace_ratio, resource=resource)
 
 
-def _specs(options: argparse.Namespace) -> tuple[dict[str, str], list[ModelSpec]]:
-    """Constant labels and models. Raises ArtifactError or ValueError with one line."""
+def _desired(options: argparse.Namespace) -> tuple[dict[str, str], Source, Sequence[Target]]:
+    """Constant labels, and the models with where they stand. Raises ArtifactError or ValueError."""
     environ = os.environ
     if options.model and options.config is None:
         labels = {
@@ -202,14 +221,16 @@ def _specs(options: argparse.Namespace) -> tuple[dict[str, str], list[ModelSpec]
             )
             for argument in options.model
         ]
-        return labels, specs
-    desired = load_config(options.config or Path(_CONFIG))
+        fixed = Fixed(specs)
+        return labels, fixed, fixed.read()
+    config = ConfigFile(options.config or Path(_CONFIG), options.models, release=options.release_file)
+    desired = load_config(config.path)
     labels = {
         "paddle_namespace": environ.get("POD_NAMESPACE") or desired.namespace,
         "paddle_service": environ.get("PADDLE_SERVICE") or desired.service,
         "revision": environ.get("PADDLE_REVISION") or desired.revision,
     }
-    return labels, from_desired(desired, options.models)
+    return labels, config, config.read()
 
 
 def _limits(options: argparse.Namespace) -> Limits:

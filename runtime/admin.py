@@ -1,4 +1,6 @@
-"""The admin port: /metrics for Prometheus, /progress for the operator, /livez. Not part of any Service."""
+"""The admin port: /metrics for Prometheus, /progress for the operator, the repository. Not part of any
+Service.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from runtime.connections import JSON, Server, error_body
 from runtime.faults import Faults
 from runtime.metrics import RuntimeCollector
 from runtime.progress import progress
-from runtime.registry import Registry
+from runtime.reload import Reloader
+from runtime.repository import Repository
 from runtime.spec import Limits
 from runtime.telemetry.gpu import GpuCollector, Gpus
 
@@ -20,9 +23,17 @@ class Admin:
     """`labels` stand on every sample of ours, so that no relabelling is needed."""
 
     def __init__(
-        self, registry: Registry, limits: Limits, *, labels: dict[str, str], service: Server, gpus: Gpus
+        self,
+        reloader: Reloader,
+        limits: Limits,
+        *,
+        labels: dict[str, str],
+        service: Server,
+        gpus: Gpus,
+        token: str = "",
     ) -> None:
-        self._registry = registry
+        self._registry = registry = reloader.registry
+        self._repository = Repository(reloader, token=token)
         self._revision = labels.get("revision", "")
         self.faults: Faults | None = None
         self._metrics = CollectorRegistry(auto_describe=False)
@@ -35,6 +46,8 @@ class Admin:
         self.server.began(request)
         if self.faults is not None and request.path == "/faults":
             return await self.faults.handle(request)
+        if request.path.startswith("/v2/repository/"):
+            return await self._repository.handle(request)
         if request.method not in ("GET", "HEAD"):
             response = web.Response(
                 status=405, body=error_body(f"{request.method} is not allowed here"), content_type=JSON
@@ -50,5 +63,7 @@ class Admin:
         if request.path == "/livez":
             return web.Response(body=b'{"live":true}', content_type=JSON)
         return web.Response(
-            status=404, body=error_body("try /metrics, /progress or /livez"), content_type=JSON
+            status=404,
+            body=error_body("try /metrics, /progress, /v2/repository/index or /livez"),
+            content_type=JSON,
         )

@@ -18,16 +18,19 @@ class Reason(StrEnum):
     WARM_UP_FAILED = "WarmUpFailed"
     WORKER_CRASHED = "WorkerCrashed"
     OUT_OF_MEMORY = "OutOfMemory"
+    INSUFFICIENT_MEMORY = "InsufficientMemory"
+    SIGNATURE_CHANGED = "SignatureChanged"
+    GOLDEN_SAMPLE_FAILED = "GoldenSampleFailed"
 
 
 class ModelError(Exception):
-    """A model that cannot be loaded or served.
+    """A model that cannot be loaded or served: a reason of ours, or why its files did not come.
 
     `passing`: the cause may be the moment's (memory, a starved CPU) and not the files', so a later try is
     worth it; without it, the same files give the same answer.
     """
 
-    def __init__(self, reason: Reason, message: str, *, passing: bool = False) -> None:
+    def __init__(self, reason: StrEnum, message: str, *, passing: bool = False) -> None:
         self.reason = reason
         self.passing = passing
         self.message = " ".join(message.split())

@@ -28,11 +28,12 @@ _BINARY_TYPES = {BINARY, "application/vnd.sagemaker-triton.binary+json"}
 class Trace:
     """What is known of a request while it is answered: its id, and the model once it is found."""
 
-    __slots__ = ("id", "mark", "model")
+    __slots__ = ("id", "mark", "model", "version")
 
     def __init__(self, request_id: str) -> None:
         self.id = request_id
         self.model: Model | None = None
+        self.version: str | None = None  # what was asked for
         self.mark: Mark | None = None  # only when the request is traced
 
 
@@ -101,6 +102,7 @@ class Inference:
     def find(self, trace: Trace, headers: Mapping[str, str], name: str, version: str | None) -> None:
         """The checks of infer before its body is read."""
         trace.model = self._registry.find(name, version)
+        trace.version = version
         check_media_type(headers, binary=True)
 
     def infer(
@@ -109,6 +111,8 @@ class Inference:
         """Raises RequestError. `find` was called before."""
         model = trace.model
         assert model is not None
+        if model.retired:  # its body took longer than the generation had left
+            model = trace.model = self._registry.find(model.spec.name, trace.version)
         parsed = v2.parse(body, headers.get(v2.HEADER_LENGTH), model.known_signature())
         request_id = parsed.id or trace.id
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -49,6 +50,14 @@ class Histogram:
         return result
 
 
+_Key = TypeVar("_Key")
+
+
+def _add(counts: dict[_Key, int], more: Mapping[_Key, int]) -> None:
+    for key, count in more.items():
+        counts[key] = counts.get(key, 0) + count
+
+
 @dataclass(slots=True)
 class ModelMetrics:
     """What is counted for one model (or, with an empty version, for requests that name no model of ours)."""
@@ -72,11 +81,36 @@ class ModelMetrics:
     batch_rows: Histogram = field(default_factory=lambda: Histogram(_ROWS))
     dispatches: dict[str, int] = field(default_factory=lambda: {why.value: 0 for why in Why})
     statistics: Statistics = field(default_factory=Statistics)
+    current: bool = True  # the generation that requests go to
+    reloads: dict[tuple[str, str], int] = field(default_factory=dict)  # by (result, reason)
 
     def __post_init__(self) -> None:
         edges = _EDGES if self.sla is None else (*_EDGES, self.sla)
         self.latency = Histogram(edges)
         self.duration = Histogram(edges)
+
+    def succeed(self, old: ModelMetrics) -> None:
+        """Takes over what is counted for the model whatever its version, and, from an equal version, all
+        that is counted: no counter ever starts again.
+        """
+        old.current = old.loaded = False
+        self.current = True
+        _add(old.restarts, self.restarts)
+        _add(old.fallbacks, self.fallbacks)
+        _add(old.dispatches, self.dispatches)
+        self.restarts, self.fallbacks, self.dispatches = old.restarts, old.fallbacks, old.dispatches
+        self.reloads = old.reloads
+        self.batch_rows = old.batch_rows
+        if self.duration.edges == old.duration.edges:
+            self.duration = old.duration
+        if self.version == old.version:
+            self.resume(old)
+
+    def resume(self, old: ModelMetrics) -> None:
+        """Goes on with what an earlier generation of this version counted."""
+        self.codes, self.statistics = old.codes, old.statistics
+        if self.latency.edges == old.latency.edges:
+            self.latency = old.latency
 
     def answered(self, status: int, seconds: float) -> None:
         self.codes[status] = self.codes.get(status, 0) + 1
@@ -149,17 +183,31 @@ class RuntimeCollector(Collector):
         engine = InfoMetricFamily(
             "inference_engine", "The engine that serves.", labels=["model", "engine", *self._names]
         )
+        reloads = self._counter(
+            "inference_model_reload",
+            "Attempts to replace the model while it serves, by result and reason.",
+            "model",
+            "result",
+            "reason",
+        )
+        held: dict[str, list[int]] = {}
+        for m in models:
+            mine = held.setdefault(m.model, [0, 0])
+            mine[0] += m.inflight
+            mine[1] += m.queued
         for m in models:
             for code, count in sorted(m.codes.items()):
                 self._add(requests, count, m.model, m.version, str(code), m.hardware)
             latency.add_metric([m.model, m.version, *self._values], m.latency.buckets(), m.latency.total)
             if not m.version and not m.model:
                 continue
+            self._add(loaded, float(m.loaded), m.model, m.version)
+            if not m.current:
+                continue
             quantized = "true" if m.quantized else "false"
             duration.add_metric([m.model, quantized, *self._values], m.duration.buckets(), m.duration.total)
-            self._add(loaded, float(m.loaded), m.model, m.version)
-            self._add(inflight, m.inflight, m.model)
-            self._add(queued, m.queued, m.model)
+            self._add(inflight, held[m.model][0], m.model)
+            self._add(queued, held[m.model][1], m.model)
             self._add(warm, m.warm_up_median, m.model, m.version)
             if m.sla is not None:
                 self._add(sla, m.sla, m.model, m.version)
@@ -173,13 +221,15 @@ class RuntimeCollector(Collector):
             for name, seconds in m.candidates.items():
                 measured, _, threads = name.partition("/")
                 self._add(candidates, seconds, m.model, measured, threads)
+            for (result, cause), count in sorted(m.reloads.items()):
+                self._add(reloads, count, m.model, result, cause)
             if m.engine:
                 engine.add_metric([m.model, m.engine, *self._values], {})
         slow = self._gauge("inference_slow_connections", "Connections closed for a slow or missing header.")
         self._add(slow, self._slow())
         yield from (
             requests, latency, duration, loaded, inflight, queued, warm, sla, restarts, fallbacks, sizes,
-            reasons, candidates, engine, slow,
+            reasons, candidates, engine, reloads, slow,
         )  # fmt: skip
 
     def _counter(self, name: str, text: str, *labels: str) -> CounterMetricFamily:

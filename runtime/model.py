@@ -1,4 +1,4 @@
-"""A served model: its workers, and the truth about its state."""
+"""One generation of a served model: its workers, and the truth about its state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from runtime.telemetry.mark import Mark
 
 
 class Model:
-    """Starts, watches and replaces the workers of one model, and admits requests for it.
+    """Starts, watches and replaces the workers of one generation of a model, and admits requests for it.
 
     Once `error` is set the model has failed and its processes are gone; if the cause may pass, it is tried
     again after a rest. All methods belong to the loop's thread; `run` owns the tasks.
@@ -35,6 +35,7 @@ class Model:
         self.signature: Signature | None = None
         self.report: Mapping[str, object] = {}
         self.error: ModelError | None = None
+        self.retired = False  # another generation has taken its place and it takes no more requests
         self.on_change: Callable[[], None] = lambda: None
         self.on_loaded: Callable[[Model, Mapping[str, object]], None] = lambda model, report: None
         self.arena = started.arena
@@ -100,8 +101,23 @@ class Model:
         return self.error is None and any(slot.ready for slot in self.slots)
 
     @property
+    def whole(self) -> bool:
+        """All of its workers answer."""
+        return self.error is None and all(slot.ready for slot in self.slots)
+
+    @property
+    def serves(self) -> bool:
+        """It has answered and has not failed; a worker that died is being replaced."""
+        return self.error is None and self.signature is not None
+
+    @property
     def idle(self) -> bool:
+        """No request waits or runs."""
         return self._dispatcher.idle
+
+    @property
+    def pids(self) -> list[int]:
+        return [slot.worker.pid for slot in self.slots if slot.worker is not None]
 
     @property
     def note(self) -> str:

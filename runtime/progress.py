@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from runtime.model import Model
-from runtime.registry import Registry
+from runtime.registry import Registry, Reload
 from runtime.signature import Wire
 
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -20,11 +20,27 @@ def progress(registry: Registry, revision: str) -> Wire:
     return {
         "stage": registry.stage.value,
         "revision": revision,
-        "models": [_model(model) for model in registry.models.values()],
+        "message": registry.problem,
+        "models": [_model(model, registry.reloads.get(name)) for name, model in registry.models.items()],
     }
 
 
-def _model(model: Model) -> Wire:
+def _model(model: Model, reload: Reload | None) -> Wire:
+    """What serves, or is to; `reload` is the version that comes after it, while it comes or when it could
+    not. While there is nothing that serves, what is being pulled is told as the model itself.
+    """
+    pulling = reload is not None and reload.state == "Pulling" and not model.serves
+    found = _served(model)
+    if pulling and reload is not None:
+        return {**found, **reload.to_wire()}
+    if model.error is not None and reload is not None:
+        found |= {"version": reload.version, "digest": reload.digest}
+    if reload is not None and model.serves:
+        found["reload"] = reload.to_wire()
+    return found
+
+
+def _served(model: Model) -> Wire:
     spec, error = model.spec, model.error
     return {
         "name": spec.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from runtime.errors import RequestError
 from runtime.metrics import ModelMetrics
@@ -10,17 +11,82 @@ from runtime.model import Model
 from runtime.signature import Wire
 from runtime.slot import Stage
 
+# Earlier versions of a model whose counters stay, so that the last scrape before a swap is not the last one
+# that counted.
+_VERSIONS = 4
+
+
+@dataclass(slots=True, kw_only=True)
+class Reload:
+    """A version on its way to replace what serves, or why it did not. `state` is a stage of the progress
+    report, or Pulling; counts are bytes.
+    """
+
+    version: str
+    digest: str
+    state: str = "Pulling"
+    reason: str = ""
+    message: str = ""
+    done: int = 0
+    total: int = 0
+    rate: float = 0.0
+    eta: float = 0.0
+
+    def to_wire(self) -> Wire:
+        return {
+            "version": self.version,
+            "digest": self.digest,
+            "state": self.state,
+            "reason": self.reason,
+            "message": self.message,
+            "bytesDone": self.done,
+            "bytesTotal": self.total,
+            "bytesPerSecond": self.rate,
+            "etaSeconds": self.eta,
+        }
+
 
 class Registry:
     """Ready means first that every desired model has answered; from then on that any of them answers, so
     that one lost model does not take the others out of service. Draining is never ready.
+
+    `models` holds the generation of each name that new requests go to; `install` is the swap, one assignment
+    in the loop's thread. `reloads` holds what is under way or failed beside it, `unloaded` the versions that
+    somebody took out by hand.
     """
 
     def __init__(self, models: Sequence[Model]) -> None:
         self.models = {model.spec.name: model for model in models}
+        self.reloads: dict[str, Reload] = {}
+        self.unloaded: dict[str, str] = {}
+        self.problem = ""  # why the desired state cannot be read
+        self.starting = False  # a port is not open yet
         self.draining = False
         self.unknown = ModelMetrics("", "")
+        self._history: dict[str, list[ModelMetrics]] = {}
         self._was_ready = False
+
+    def install(self, model: Model) -> None:
+        """From now on requests for its name go to `model`."""
+        name = model.spec.name
+        old = self.models.get(name)
+        if old is not None:
+            past = self._history.setdefault(name, [])
+            for earlier in past:
+                if earlier.version == model.metrics.version:
+                    model.metrics.resume(earlier)
+            if old.metrics.version != model.metrics.version:
+                past.append(old.metrics)
+            model.metrics.succeed(old.metrics)
+            kept = [metrics for metrics in past if metrics.version != model.metrics.version]
+            self._history[name] = kept[-_VERSIONS:]
+        self.models[name] = model
+
+    def remove(self, name: str) -> None:
+        """Requests for `name` get 404 from now on; its counters go with it."""
+        self.models.pop(name, None)
+        self.reloads.pop(name, None)
+        self._history.pop(name, None)
 
     def find(self, name: str | None, version: str | None = None) -> Model:
         """The model of a name, or the only one when no name is given. Raises RequestError(404) or (400)."""
@@ -39,8 +105,8 @@ class Registry:
 
     def reasons(self) -> dict[str, str]:
         """Why the process is not ready, for each model that keeps it from being so; empty when it is."""
-        if self.draining:
-            return {"server": "draining"}
+        if self.draining or self.starting:
+            return {"server": "draining" if self.draining else "starting"}
         lacking = {name: why(model) for name, model in self.models.items() if not model.ready}
         if not lacking:
             self._was_ready = True
@@ -54,20 +120,31 @@ class Registry:
         return [model.metrics.statistics.to_wire(model.spec.name, model.spec.version) for model in models]
 
     def index(self, *, ready: bool = False) -> list[Wire]:
-        """V2's repository index: every desired model, or only those that serve."""
+        """V2's repository index: every desired model and what was unloaded, or only those that serve. The
+        reason of a model that serves is why the version after it does not, if there is one.
+        """
         found: list[Wire] = []
-        for model in self.models.values():
+        for name, model in self.models.items():
             if ready and not model.ready:
                 continue
             state = "READY" if model.ready else "UNAVAILABLE" if model.error is not None else "LOADING"
             reason = "" if model.ready else why(model)
-            found.append(
-                {"name": model.spec.name, "version": model.spec.version, "state": state, "reason": reason}
-            )
+            reload = self.reloads.get(name)
+            if model.ready and reload is not None:
+                reason = f"version {reload.version or '?'} is {reload.state}"
+                reason += f": {reload.reason}: {reload.message}" if reload.reason else ""
+            found.append({"name": name, "version": model.spec.version, "state": state, "reason": reason})
+        if not ready:
+            found += [
+                {"name": name, "version": version, "state": "UNAVAILABLE", "reason": "unloaded"}
+                for name, version in self.unloaded.items()
+                if name not in self.models
+            ]
         return found
 
     def all_metrics(self) -> list[ModelMetrics]:
-        return [*(model.metrics for model in self.models.values()), self.unknown]
+        past = [metrics for kept in self._history.values() for metrics in kept]
+        return [*past, *(model.metrics for model in self.models.values()), self.unknown]
 
     @property
     def stage(self) -> Stage:

@@ -7,7 +7,8 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from runtime.http import Http
 from runtime.logs import Logger
 from runtime.model import Model
 from runtime.progress import termination_message, write_termination
-from runtime.registry import Registry
+from runtime.reload import Reloader
 from runtime.spec import Limits
 from runtime.telemetry.gpu import Gpus
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from runtime.grpc.server import GrpcServer
     from runtime.telemetry.tracing import Tracing
 
-_WATCH_EVERY = 0.25
-_WORKER_GRACE = 5.0
 _CALLS_GRACE = 1.0
 
 
@@ -44,7 +43,7 @@ class Service:
 
     def __init__(
         self,
-        models: Sequence[Model],
+        reloader: Reloader,
         limits: Limits,
         log: Logger,
         *,
@@ -55,8 +54,10 @@ class Service:
         grpc: socket.socket | None = None,
         tracing: Tracing | None = None,
         fast_path: bool = True,
+        token: str = "",
     ) -> None:
-        self.registry = Registry(models)
+        self.reloader = reloader
+        self.registry = reloader.registry
         self.stop = asyncio.Event()
         self._limits = limits
         self._log = log
@@ -64,22 +65,21 @@ class Service:
         self._fast = FastPath(self._http, limits) if fast_path else None
         self._gpus = Gpus(log)
         self._admin = Admin(
-            self.registry, limits, labels=dict(labels), service=self._http.server, gpus=self._gpus
+            reloader, limits, labels=dict(labels), service=self._http.server, gpus=self._gpus, token=token
         )
         if (faulty := faults.install(os.environ, self.registry, limits, log)) is not None:
             self._http.inference, self._admin.faults = faulty
         self._grpc: GrpcServer | None = None
-        if grpc is not None:
-            from runtime.grpc.server import GrpcServer  # its imports take longer than all others together
-
-            self._grpc = GrpcServer(self._http, self.registry, limits, grpc)
+        self._reserved = grpc
         self._sockets = (http, admin)
         self._termination_log = termination_log
         self._reported: set[str] = set()
         self._http.tracing = self._tracing = tracing
-        for model in models:
-            model.on_change = self._changed
-            model.on_loaded = self._loaded
+        reloader.adopt = self._adopt
+
+    def _adopt(self, model: Model) -> None:
+        model.on_change = self._changed
+        model.on_loaded = self._loaded
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -91,20 +91,16 @@ class Service:
         if self._fast is not None:
             listening = await loop.create_server(self._fast, sock=self._sockets[0], backlog=4096)
         http, admin = (f"{s.getsockname()[0]}:{s.getsockname()[1]}" for s in self._sockets)
-        grpc = ""
-        if self._grpc is not None:
-            await self._grpc.start()
-            grpc = self._grpc.address
-        self._log.info("listening", http=http, admin=admin, grpc=grpc, models=list(self.registry.models))
-        # What lives now lives to the end; the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
         async with asyncio.TaskGroup() as group:
-            for model in self.registry.models.values():
-                group.create_task(model.run())
-            watch = group.create_task(self._watch(loop))
+            group.create_task(self.reloader.run())
             gpus = group.create_task(self._gpus.run())
+            grpc = await self._start_grpc()
+            self._log.info("listening", http=http, admin=admin, grpc=grpc, models=list(self.registry.models))
+            # What lives now lives to the end; the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
             await self.stop.wait()
+            self.reloader.quiesce()
             await self._drain(loop)
             if listening is not None and self._fast is not None:
                 listening.close()
@@ -113,19 +109,25 @@ class Service:
                 await self._grpc.stop(_CALLS_GRACE)
             for runner in runners:
                 await runner.cleanup()
-            await asyncio.gather(*(model.stop(_WORKER_GRACE) for model in self.registry.models.values()))
-            watch.cancel()
+            await self.reloader.stop()
             gpus.cancel()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.close)
         self._log.info("stopped")
 
-    async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        while True:
-            await asyncio.sleep(_WATCH_EVERY)
-            now = loop.time()
-            for model in self.registry.models.values():
-                model.check(now)
+    async def _start_grpc(self) -> str:
+        """Its address, "" without one. Its imports take longer than all others together: workers load
+        meanwhile, and nothing is ready before it listens.
+        """
+        if self._reserved is None:
+            return ""
+        self.registry.starting = True
+        module = await asyncio.to_thread(import_module, "runtime.grpc.server")
+        server: GrpcServer = module.GrpcServer(self._http, self.registry, self._limits, self._reserved)
+        await server.start()
+        self._grpc = server
+        self.registry.starting = False
+        return server.address
 
     async def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
         self.registry.draining = True
@@ -169,7 +171,9 @@ async def _listen(server: Server, sock: socket.socket | None) -> web.ServerRunne
 
 
 def stop_on_signals(service: Service) -> None:
-    """The first SIGTERM or SIGINT drains; a second one ends the process as the kernel would have."""
+    """The first SIGTERM or SIGINT drains; a second one ends the process as the kernel would have. SIGUSR2 has
+    the desired state read again.
+    """
     loop = asyncio.get_running_loop()
 
     def on_signal(number: signal.Signals) -> None:
@@ -178,3 +182,4 @@ def stop_on_signals(service: Service) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    loop.add_signal_handler(signal.SIGUSR2, service.reloader.mark)

@@ -128,6 +128,41 @@ def _mismatch(message: str) -> ModelError:
     return ModelError(Reason.SCHEMA_MISMATCH, message)
 
 
+def check_successor(old: Signature, new: Signature) -> None:
+    """Raises ModelError(SignatureChanged) when a client of `old` could not be served by `new`.
+
+    Every input must be there with its datatype and take what it took before: a dimension that was open stays
+    open. Every output must be there with its datatype and as many dimensions; those that were fixed stay.
+    """
+    for side, before, after in (
+        ("input", old.inputs, new.inputs),
+        ("output", old.outputs, new.outputs),
+    ):
+        now = {tensor.name: tensor for tensor in after}
+        for tensor in before:
+            other = now.pop(tensor.name, None)
+            if other is None:
+                raise _changed(f"{side} {tensor.name!r} is gone; the new version has {sorted(now) or 'none'}")
+            if other.datatype != tensor.datatype:
+                raise _changed(f"{side} {tensor.name!r} was {tensor.datatype} and is {other.datatype}")
+            if not _takes(tensor.shape, other.shape, output=side == "output"):
+                raise _changed(f"{side} {tensor.name!r} was {list(tensor.shape)}, is {list(other.shape)}")
+        if now and side == "input":
+            raise _changed(f"input {min(now)!r} is new, and requests do not have it")
+
+
+def _takes(old: Sequence[int], new: Sequence[int], *, output: bool) -> bool:
+    if len(old) != len(new):
+        return False
+    if output:
+        return all(now in (was, -1) or was == -1 for was, now in zip(old, new, strict=True))
+    return all(now in (was, -1) for was, now in zip(old, new, strict=True))
+
+
+def _changed(message: str) -> ModelError:
+    return ModelError(Reason.SIGNATURE_CHANGED, message)
+
+
 def check_servable(signature: Signature) -> Signature:
     """Refuses at load what no request could carry: no inputs, or string tensors."""
     if not signature.inputs:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from artifacts import ArtifactError, Batching, Desired, ModelEntry, Tensor, WarmUp, locate
+from artifacts import ArtifactError, Batching, ModelEntry, Tensor, WarmUp, locate
 from artifacts._place import folder, read_placed
 from runtime.restarts import RestartOptions
 from runtime.signature import Wire
@@ -122,10 +122,6 @@ def from_entry(entry: ModelEntry, models: Path) -> ModelSpec:
         inputs=entry.inputs,
         outputs=entry.outputs,
     )
-
-
-def from_desired(desired: Desired, models: Path) -> list[ModelSpec]:
-    return [from_entry(entry, models) for entry in desired.models]
 
 
 def from_argument(

@@ -1,0 +1,256 @@
+"""Hot reload of a running server: nothing is lost, nothing half-way is seen, failures change nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.runtime.conftest import Running, serving, wait_for
+from tests.runtime.reloading import Config, ask, desired, load, loaded, model, serves
+from tests.support.models import write_paddle
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    return Config(folder)
+
+
+@pytest.fixture
+def running(config: Config, nets: Mapping[str, Path]) -> Iterator[Running]:
+    config.write(model(nets["linear"], "v1.0.0"))
+    with serving(*config.arguments()) as server:
+        yield server
+
+
+def reloads(running: Running, result: str, reason: str = "") -> float:
+    """How often `lin` was tried to be replaced with this result."""
+    for line in running.get("/metrics", admin=True).body.decode().splitlines():
+        wanted = ("inference_model_reload_total", f'reason="{reason}"', f'result="{result}"')
+        if all(part in line for part in wanted):
+            return float(line.split()[-1])
+    return 0.0
+
+
+def happened(running: Running, event: str, times: int) -> None:
+    wait_for(lambda: len(running.events(event)) >= times)
+
+
+def test_a_change_of_the_file_is_served_without_a_lost_request(
+    config: Config, running: Running, nets: Mapping[str, Path]
+) -> None:
+    paths = {"v1.0.0": nets["linear"], "v2.0.0": nets["linear2"]}
+    answers = {"v1.0.0": 7.0, "v2.0.0": 8.0}
+    versions = ["v2.0.0", "v1.0.0", "v2.0.0"]
+    with load(running) as found:
+        for index, version in enumerate(versions):
+            config.write(model(paths[version], version))
+            happened(running, "model swapped", index + 1)
+            assert serves(running, version)  # from the swap on, nothing older answers
+            found.more(20)
+    assert found.lost == []
+    assert found.bad == {}
+    # Each answer is that of exactly the version which it names.
+    assert {(version, value) for _, version, value in found.seen} == set(answers.items())
+    swap = running.events("model swapped")[0]
+    assert (swap["old_version"], swap["new_version"]) == ("v1.0.0", "v2.0.0")
+    wait_for(lambda: len(running.events("generation retired")) == len(versions))
+    assert len(running.workers()) == 1
+    assert reloads(running, "succeeded") == len(versions)
+    assert running.events("memory leaked") == []
+    # What was counted for a version is not counted anew when it comes back.
+    counted = 'inference_request_total{hardware="cpu",model="lin",model_version="v1.0.0"'
+    text = running.get("/metrics", admin=True).body.decode()
+    ok = [line for line in text.splitlines() if line.startswith(counted) and 'status_code="200"' in line]
+    v1 = sum(count for (_, version, _), count in found.seen.items() if version == "v1.0.0")
+    assert len(ok) == 1
+    assert float(ok[0].split()[-1]) >= v1
+
+
+def test_what_cannot_serve_changes_nothing(
+    config: Config, running: Running, nets: Mapping[str, Path], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "inference.json").write_text('{"base_code": {}, "program": {}}')
+    nan = write_paddle(tmp_path / "nan", weight=float("nan"))
+    cases = [
+        (model(tmp_path / "none", "v2.0.0"), "UnknownModelFormat"),
+        (model(broken, "v3.0.0"), "CorruptModel"),
+        (model(nets["two"], "v4.0.0"), "SignatureChanged"),
+        (model(nan, "v5.0.0", warmUp={"samples": [{"inputs": {"x": [[1, 1, 1]]}}]}), "GoldenSampleFailed"),
+        (model(nets["linear2"], "v6.0.0", checksum="sha256:" + "0" * 64), "ChecksumMismatch"),
+    ]
+    for number, (wanted, reason) in enumerate(cases, 1):
+        config.write(wanted)
+        happened(running, "reload failed", number)
+        shown = running.model()
+        assert (shown["state"], shown["version"]) == ("Ready", "v1.0.0")
+        reload = shown["reload"]
+        assert isinstance(reload, dict)
+        assert (reload["state"], reload["reason"]) == ("Failed", reason), reload["message"]
+        assert reload["version"] == wanted["version"]
+        assert running.get("/healthz").status == 200
+        assert serves(running, "v1.0.0")
+        assert reloads(running, "failed", reason) == 1
+    index = running.request("POST", "/v2/repository/index", b"", admin=True).json
+    assert index == running.request("POST", "/v2/repository/index").json
+    assert isinstance(index, list)
+    assert index[0]["state"] == "READY"
+    assert "v6.0.0 is Failed: ChecksumMismatch" in index[0]["reason"]
+    config.text("schema: 1\nmodels: [")
+    wait_for(lambda: running.progress()["message"])
+    assert serves(running, "v1.0.0")
+    config.write(model(nets["linear2"], "v7.0.0"))
+    wait_for(lambda: serves(running, "v7.0.0"))
+    assert running.progress()["message"] == ""
+    assert "reload" not in running.model()
+    wait_for(lambda: len(running.workers()) == 1)
+
+
+def test_a_newer_change_takes_the_place_of_one_under_way(
+    config: Config, nets: Mapping[str, Path], sick: object, tmp_path: Path
+) -> None:
+    assert callable(sick)
+    gate = tmp_path / "gate"
+    env = sick("while os.path.exists(os.environ['GATE']): time.sleep(0.01)\nreturn make()")
+    config.write(model(nets["linear"], "v1.0.0"))
+    with serving(*config.arguments(), env={**env, "GATE": str(gate)}) as running:
+        gate.touch()
+        config.write(model(nets["linear2"], "v2.0.0"))
+        wait_for(lambda: "reload" in running.model())
+        config.write(model(nets["linear2"], "v3.0.0"))
+        wait_for(lambda: running.events("reload given up"))
+        gate.unlink()
+        wait_for(lambda: serves(running, "v3.0.0"))
+        assert [event["new_version"] for event in running.events("model swapped")] == ["v3.0.0"]
+        # And one that changes back is no reload at all.
+        gate.touch()
+        config.write(model(nets["linear"], "v4.0.0"))
+        wait_for(lambda: running.model().get("reload"))
+        config.write(model(nets["linear2"], "v3.0.0"))
+        wait_for(lambda: len(running.events("reload given up")) == 2)
+        gate.unlink()
+        wait_for(lambda: "reload" not in running.model())
+        assert serves(running, "v3.0.0")
+        wait_for(lambda: len(running.workers()) == 1)
+
+
+def test_a_worker_that_dies_while_the_next_one_loads(
+    config: Config, nets: Mapping[str, Path], sick: object, tmp_path: Path
+) -> None:
+    assert callable(sick)
+    gate = tmp_path / "gate"
+    env = sick("while os.path.exists(os.environ['GATE']): time.sleep(0.01)\nreturn make()")
+    config.write(model(nets["linear"], "v1.0.0", workers=2))
+    with serving(*config.arguments(), env={**env, "GATE": str(gate)}) as running:
+        before = running.workers()
+        with load(running, clients=2) as found:
+            gate.touch()
+            config.write(model(nets["linear2"], "v2.0.0", workers=2))
+            wait_for(lambda: running.model().get("reload"))
+            wait_for(lambda: len(running.workers()) == 4)
+            os.kill(before[0], signal.SIGKILL)  # one that serves
+            candidate = next(pid for pid in running.workers() if pid not in before)
+            os.kill(candidate, signal.SIGKILL)  # and one that loads
+            wait_for(lambda: len(running.events("worker died")) == 2)
+            gate.unlink()
+            wait_for(lambda: running.events("model swapped"))
+            found.more(20)
+        assert found.lost == []
+        assert found.bad == {}
+        wait_for(lambda: len(running.workers()) == 2)
+
+
+def test_sigterm_during_a_reload(
+    config: Config, nets: Mapping[str, Path], sick: object, tmp_path: Path
+) -> None:
+    assert callable(sick)
+    gate = tmp_path / "gate"
+    env = sick("while os.path.exists(os.environ['GATE']): time.sleep(0.01)\nreturn make()")
+    config.write(model(nets["linear"], "v1.0.0"))
+    with serving(*config.arguments(), env={**env, "GATE": str(gate)}) as running:
+        gate.touch()
+        config.write(model(nets["linear2"], "v2.0.0"))
+        wait_for(lambda: "reload" in running.model())
+        running.process.terminate()  # serving() sees that it ends with 0
+        assert running.process.wait(60.0) == 0
+    assert running.events("reload given up")
+    assert running.events("model swapped") == []
+
+
+def test_load_unload_and_what_is_not_desired(
+    config: Config, running: Running, nets: Mapping[str, Path]
+) -> None:
+    assert loaded(running, "other")[0] == 404
+    status, said = loaded(running)
+    assert (status, said["version"], said["state"]) == (200, "v1.0.0", "READY")
+    assert len(running.events("model swapped")) == 1  # no digest pins these files, so they were read again
+    assert loaded(running, verb="unload")[0] == 200
+    wait_for(lambda: ask(running)[0] == 404)
+    wait_for(lambda: running.workers() == [])
+    index = running.request("POST", "/v2/repository/index", b"", admin=True).json
+    assert isinstance(index, list)
+    assert index == [{"name": "lin", "version": "v1.0.0", "state": "UNAVAILABLE", "reason": "unloaded"}]
+    assert loaded(running, verb="unload")[0] == 404
+    running.process.send_signal(signal.SIGUSR2)  # what was taken out by hand stays out
+    assert loaded(running)[0] == 200
+    assert serves(running, "v1.0.0")
+    config.write(model(nets["linear2"], "v2.0.0"), model(nets["linear"], "v1.0.0", name="more"))
+    running.process.send_signal(signal.SIGUSR2)
+    wait_for(lambda: serves(running, "v2.0.0"))
+    wait_for(lambda: serves(running, "v1.0.0", "more"))
+    config.write(model(nets["linear2"], "v2.0.0"))
+    wait_for(lambda: ask(running, "more")[0] == 404)
+    got = running.request("GET", "/v2/repository/models/lin/load", admin=True)
+    assert (got.status, got.headers["Allow"]) == (405, "POST")
+    assert running.request("POST", "/v2/repository/what", b"", admin=True).status == 404
+    assert running.request("POST", "/v2/repository/index", b'{"ready": 1}', admin=True).status == 400
+    assert running.request("POST", "/v2/repository/index", b'{"ready": true}', admin=True).status == 200
+
+
+def test_with_a_token_only_the_token_loads(config: Config, nets: Mapping[str, Path], tmp_path: Path) -> None:
+    config.write(model(nets["linear"], "v1.0.0"))
+    (tmp_path / "token").write_text("secret\n")
+    with serving(*config.arguments(), "--admin-token-file", str(tmp_path / "token")) as running:
+        path = "/v2/repository/models/lin/load"
+        assert loaded(running)[0] == 403
+        wrong = {"Authorization": "Bearer secre"}
+        assert running.request("POST", path, b"", wrong, admin=True).status == 403
+        right = {"Authorization": "Bearer secret"}
+        assert running.request("POST", path, b"", right, admin=True).status == 200
+
+
+def test_a_pod_takes_what_is_released_to_it(config: Config, nets: Mapping[str, Path], tmp_path: Path) -> None:
+    release = tmp_path / "release"
+    config.write(model(nets["linear"], "v1.0.0"))
+    with serving(*config.arguments(), "--release-file", str(release)) as running:
+        (config.folder / "models-ab12.yaml").write_text(
+            yaml.safe_dump(desired([model(nets["linear2"], "v2.0.0")]))
+        )
+        assert serves(running, "v1.0.0")
+        release.write_text("ab12")
+        wait_for(lambda: serves(running, "v2.0.0"))
+        release.write_text("")
+        wait_for(lambda: serves(running, "v1.0.0"))
+
+
+def test_a_failed_start_is_mended_by_a_change(
+    config: Config, nets: Mapping[str, Path], tmp_path: Path
+) -> None:
+    config.write(model(tmp_path / "none", "v1.0.0"))
+    with serving(*config.arguments(), ready=False) as running:
+        wait_for(lambda: running.model()["state"] == "Failed")
+        assert running.model()["reason"] == "UnknownModelFormat"
+        status, said = loaded(running)
+        assert status == 400
+        assert "UnknownModelFormat" in str(said["error"])
+        config.write(model(nets["linear"], "v2.0.0"))
+        wait_for(lambda: serves(running, "v2.0.0"))
+        assert running.get("/healthz").status == 200
