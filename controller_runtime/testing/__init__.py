@@ -1,4 +1,5 @@
-"""For tests of operators: a real API server, proxies that break connections, a clock that stands still.
+"""For tests of operators: a real API server, proxies that break connections, a clock that stands still, a
+manager that runs as long as a block.
 
 Needs the `cryptography` and `PyYAML` packages, which the library itself does without.
 """
@@ -12,5 +13,15 @@ from .envtest import Envtest as Envtest
 from .faults import FaultProxy as FaultProxy
 from .faults import HTTPFaultProxy as HTTPFaultProxy
 from .faults import Seen as Seen
+from .running import running as running
 
-__all__ = ["Envtest", "EnvtestError", "FakeClock", "FaultProxy", "HTTPFaultProxy", "Seen", "settle"]
+__all__ = [
+    "Envtest",
+    "EnvtestError",
+    "FakeClock",
+    "FaultProxy",
+    "HTTPFaultProxy",
+    "Seen",
+    "running",
+    "settle",
+]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
@@ -24,7 +22,7 @@ from controller_runtime._builder import controller
 from controller_runtime._leaderelection import LeaderElection
 from controller_runtime._manager import Manager
 from controller_runtime._predicates import has_labels
-from controller_runtime.testing import Envtest
+from controller_runtime.testing import Envtest, running
 
 from .fakes import until
 
@@ -87,20 +85,6 @@ def add_controller(manager: Manager, *, workers: int = 10) -> ChildReconciler:
         reconciler, workers=workers
     )
     return reconciler
-
-
-@asynccontextmanager
-async def running(manager: Manager) -> AsyncIterator[asyncio.Event]:
-    stop = asyncio.Event()
-    task = asyncio.create_task(manager.run(stop))
-    started = asyncio.create_task(manager.started.wait())
-    await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED, timeout=20.0)
-    try:
-        yield stop
-    finally:
-        stop.set()
-        started.cancel()
-        await asyncio.wait_for(task, 20.0)
 
 
 def owner(namespace: str, name: str) -> dict[str, object]:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from prometheus_client import CollectorRegistry
 
 import controller_runtime as ctrl
+from controller_runtime import testing
 from controllers import caches
 from controllers.kinds import FIELD_MANAGER
 from controllers.options import Options
@@ -31,19 +32,8 @@ async def running(
     caches.configure(manager)
     for setup in setups:
         setup(manager, options)
-    stop = asyncio.Event()
-    run = asyncio.create_task(manager.run(stop))
-    started = asyncio.create_task(manager.started.wait())
-    await asyncio.wait({run, started}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
-    if run.done():
-        started.cancel()
-        await run
-    assert started.done(), "the manager did not start within 30 s"
-    try:
+    async with testing.running(manager):
         yield manager
-    finally:
-        stop.set()
-        await asyncio.wait_for(run, 30)
 
 
 async def eventually(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import controller_runtime as ctrl
 from controller_runtime.testing import Envtest
@@ -69,22 +68,6 @@ def add_mirror(manager: ctrl.Manager, *, workers: int = 10) -> Mirror:
         ctrl.CONFIG_MAP
     ).complete(mirror, workers=workers)
     return mirror
-
-
-@asynccontextmanager
-async def running(manager: ctrl.Manager, *, seconds: float = 30.0) -> AsyncIterator[asyncio.Task[None]]:
-    """The manager, started; stopped at the end of the block, and its error raised, unless it has ended."""
-    stop = asyncio.Event()
-    task = asyncio.create_task(manager.run(stop))
-    started = asyncio.create_task(manager.started.wait())
-    await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED, timeout=seconds)
-    started.cancel()
-    try:
-        yield task
-    finally:
-        stop.set()
-        await asyncio.wait({task}, timeout=30.0)
-    await task
 
 
 def owner(namespace: str, name: str, value: str = "1") -> dict[str, object]:

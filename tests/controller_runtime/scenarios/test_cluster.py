@@ -11,10 +11,10 @@ import aiohttp
 import pytest
 
 import controller_runtime as ctrl
-from controller_runtime.testing import Envtest, HTTPFaultProxy
+from controller_runtime.testing import Envtest, HTTPFaultProxy, running
 
 from ..fakes import until
-from .mirror import OWNER, add_mirror, converged, eventually, owner, requests, running
+from .mirror import OWNER, add_mirror, converged, eventually, owner, requests
 
 pytestmark = pytest.mark.apiserver
 
@@ -182,12 +182,19 @@ async def test_15_a_kind_that_is_installed_later_is_found(
     async with (
         aiohttp.ClientSession() as session,
         server.client() as client,
-        running(manager, seconds=1.0) as task,
+        running(manager, started=False) as task,
     ):
+        said = ""
+
+        def told() -> bool:
+            nonlocal said
+            said += capsys.readouterr().out
+            return "Late is not installed; apply its CRD" in said
+
+        await until(told)
         assert not task.done()
         assert not manager.started.is_set()
         assert await ready(session) == 500
-        assert "Late is not installed; apply its CRD" in capsys.readouterr().out
         await asyncio.to_thread(install, server, tmp_path, "Late")
         await asyncio.wait_for(manager.started.wait(), 20.0)
         assert await ready(session) == 200

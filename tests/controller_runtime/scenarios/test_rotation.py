@@ -16,9 +16,9 @@ import aiohttp
 import pytest
 
 import controller_runtime as ctrl
-from controller_runtime.testing import Envtest
+from controller_runtime.testing import Envtest, running
 
-from .mirror import add_mirror, converged, eventually, metric, owner, requests, running
+from .mirror import add_mirror, converged, eventually, metric, owner, requests
 
 pytestmark = pytest.mark.apiserver
 

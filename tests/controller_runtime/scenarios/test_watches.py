@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 import controller_runtime as ctrl
-from controller_runtime.testing import Envtest, FaultProxy, HTTPFaultProxy
+from controller_runtime.testing import Envtest, FaultProxy, HTTPFaultProxy, running
 
 from ..fakes import until
-from .mirror import add_mirror, converged, metric, owner, requests, running
+from .mirror import add_mirror, converged, metric, owner, requests
 
 pytestmark = pytest.mark.apiserver
 

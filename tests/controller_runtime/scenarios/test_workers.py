@@ -12,10 +12,10 @@ from itertools import pairwise
 import pytest
 
 import controller_runtime as ctrl
-from controller_runtime.testing import Envtest
+from controller_runtime.testing import Envtest, running
 
 from ..fakes import until
-from .mirror import OWNER, metric, owner, running
+from .mirror import OWNER, metric, owner
 
 pytestmark = pytest.mark.apiserver
 
