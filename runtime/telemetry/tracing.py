@@ -6,6 +6,7 @@ OpenTelemetry; a sampled one notes times on its way (Mark), and its spans are ma
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from random import random
 from time import time_ns
@@ -58,7 +59,9 @@ class Tracing:
         )
         described = {name: value for name, value in resource.items() if value}
         # Resource.create also reads OTEL_RESOURCE_ATTRIBUTES.
-        self._provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource.create(described))
+        self._provider = TracerProvider(
+            sampler=ALWAYS_ON, resource=Resource.create(described), shutdown_on_exit=False
+        )
         self._provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=_EVERY * 1000))
         self._tracer = self._provider.get_tracer("paddle-runtime")
 
@@ -117,8 +120,10 @@ class Tracing:
         root.end(now)
 
     def close(self) -> None:
-        self._provider.force_flush(_CLOSE * 1000)
-        self._provider.shutdown()
+        # A collector that does not answer is tried again and again, so its thread may have to be left behind.
+        last = threading.Thread(target=self._provider.shutdown, name="last spans", daemon=True)
+        last.start()
+        last.join(_CLOSE)
 
 
 def _plain(endpoint: str) -> bool:

@@ -46,7 +46,7 @@ def test_no_bytes_are_a_fault_of_ours(name: str) -> None:
     for seed in seeds:
         target(seed)
 
-    @settings(max_examples=150)
+    @settings(max_examples=80)
     @given(st.one_of(*(broken(seed) for seed in seeds), st.binary(max_size=200)))
     def run(data: bytes) -> None:
         target(data)
@@ -64,7 +64,7 @@ REQUEST = (
 def test_no_bytes_hurt_the_server(server: Running) -> None:
     """In pieces, and given up at any point: what comes back is HTTP, and the next client is served."""
 
-    @settings(max_examples=25, suppress_health_check=list(HealthCheck), derandomize=True)
+    @settings(max_examples=12, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(data=broken(REQUEST * 2), cuts=st.lists(st.integers(0, 2 * len(REQUEST)), max_size=3))
     def run(data: bytes, cuts: list[int]) -> None:
         edges = sorted({0, *cuts, len(data)})

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from runtime.addresses import reserve
 from runtime.grpc.stubs import open_inference_pb2 as pb
 from runtime.grpc.stubs import paddle_serving_pb2 as paddle
 from tests.runtime.conftest import DEADLINE, Running, entry, serving, wait_for
@@ -287,27 +287,6 @@ def test_health_check_and_reflection(served: Running, caller: Client) -> None:
     }
 
 
-def test_the_port_must_be_free_and_may_be_left_out(served: Running, nets: Mapping[str, Path]) -> None:
-    from runtime.addresses import reserve
-
+def test_the_port_must_be_free(served: Running) -> None:
     with pytest.raises(OSError, match="cannot be used"):
         reserve(served.grpc)
-    with serving("--model", f"lin={nets['linear']}", "--grpc", "", ready=False) as without:
-        assert without.grpc == ""
-
-
-def test_a_client_keeps_working_when_its_connection_is_too_old(nets: Mapping[str, Path]) -> None:
-    with (
-        serving(
-            "--model", f"lin={nets['linear']}", "--engine", "native", "--connection-life", "0.3"
-        ) as server,
-        client(server.grpc) as one,
-    ):
-        states: list[grpc.ChannelConnectivity] = []
-        one.channel.subscribe(states.append)
-
-        def renewed() -> bool:
-            assert one.infer(raw()).raw_output_contents == [Y]
-            return states.count(grpc.ChannelConnectivity.READY) >= 3
-
-        wait_for(renewed)

@@ -155,6 +155,9 @@ def scraped(nets: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) 
     env = {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
     with serving("--config", str(config), "--models", str(folder), env=env) as server:
         wait_for(lambda: b'uuid="GPU-aaaa"' in server.get("/metrics", admin=True).body)
+        assert server.metric('gpu_utilization{gpu="0"') == 0.37
+        assert server.metric('gpu_memory_utilization{gpu="0"') == 0.75
+        assert server.metric("gpu_scrape_errors_total{") == 0
         yield server
 
 

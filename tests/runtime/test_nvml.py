@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import ctypes
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
+import pynvml
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from runtime.logs import configure
-from runtime.telemetry.gpu import Gpu, GpuCollector, GpuError, Gpus
-from tests.runtime.conftest import DEADLINE, ROOT, serving, wait_for
+from runtime.telemetry.gpu import Gpu, GpuCollector, GpuError, Gpus, read
+from tests.runtime.conftest import DEADLINE
 
 ONE = Gpu(index=0, uuid="GPU-1", busy=0.25, used=6 << 30, total=8 << 30)
 
@@ -147,24 +148,30 @@ async def test_a_driver_that_hangs_is_one_error_and_one_thread() -> None:
     assert gpus.errors == 1
 
 
-def test_a_server_with_two_gpus(nets: Mapping[str, Path], tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(NVML)
-    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    with serving("--model", f"lin={nets['linear']}", ready=False, env=env) as server:
-        wait_for(lambda: b'uuid="GPU-aaaa"' in server.get("/metrics", admin=True).body)
-        assert server.metric('gpu_utilization{gpu="0"') == 0.37
-        assert server.metric('gpu_memory_utilization{gpu="0"') == 0.75
-        assert server.metric('gpu_memory_used_bytes{gpu="1"') == 0.0
-        assert server.metric('gpu_memory_total_bytes{gpu="1"') == 16 << 30
-        assert server.metric("gpu_scrape_errors_total{") == 0
+def test_two_gpus_through_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tests/runtime/test_monitoring.py does the same in a server."""
+    monkeypatch.setattr(ctypes, "CDLL", ctypes.CDLL)  # restored, whatever the stub puts there
+    monkeypatch.setattr(pynvml, "nvmlLib", None)
+    monkeypatch.setattr(pynvml, "CDLL", pynvml.CDLL)
+    exec(NVML, {})
+    pynvml.CDLL = ctypes.CDLL
+    assert read() == [
+        Gpu(index=0, uuid="GPU-aaaa", busy=0.37, used=6 << 30, total=8 << 30),
+        Gpu(index=1, uuid="GPU-bbbb", busy=0.0, used=0, total=16 << 30),
+    ]
 
 
-def test_a_server_without_a_gpu(nets: Mapping[str, Path], tmp_path: Path) -> None:
-    """The library is hidden, should this machine have one."""
-    hide = NVML.replace("Library() if name", "hidden() if name")
-    (tmp_path / "sitecustomize.py").write_text(hide + "\ndef hidden():\n    raise OSError('hidden')\n")
-    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    with serving("--model", f"lin={nets['linear']}", ready=False, env=env) as server:
-        wait_for(lambda: server.metric("gpu_scrape_errors_total{") == 1)
-        assert b"gpu=" not in server.get("/metrics", admin=True).body
-        assert server.events("no GPU metrics")[0]["why"] == "libnvidia-ml.so.1 is not there"
+def test_a_library_that_is_not_there_or_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(name: str) -> None:
+        raise OSError(name)
+
+    def refuse(flags: int = 0) -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+
+    monkeypatch.setattr(ctypes, "CDLL", hidden)
+    with pytest.raises(GpuError, match=r"libnvidia-ml\.so\.1 is not there"):
+        read()
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: None)
+    monkeypatch.setattr(pynvml, "nvmlInit", refuse)
+    with pytest.raises(GpuError, match=r"Driver"):
+        read()
