@@ -10,6 +10,7 @@ from .envoy.address import Address
 from .envoy.admission import TokenReviews
 from .envoy.fleet import Fleet
 from .envoy.leader import Leader
+from .envoy.metrics import RouterMetrics
 from .envoy.provider import EnvoyProvider
 from .envoy.routers import RouterOptions, RouterReconciler, namespace_key
 from .envoy.world import World
@@ -44,7 +45,8 @@ def setup(manager: ctrl.Manager, options: TrafficOptions, channel: ctrl.Channel)
             for namespace in world.namespaces():
                 look(namespace)
 
-    fleet = Fleet(channel.enqueue, settled)
+    meters = None if options.unable else RouterMetrics(manager.metrics.registry)
+    fleet = Fleet(channel.enqueue, settled, meters=meters)
     admission = TokenReviews(manager.client)
     provider = EnvoyProvider(
         world, fleet, published, unable=options.unable, problem=lambda: admission.problem

@@ -1,6 +1,7 @@
 """The routers of every namespace, what each holds, and whether a split is in force. Never awaits."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -8,8 +9,12 @@ import controller_runtime as ctrl
 
 from ..provider import Pending, Refused, Unreachable, Verification, Verified
 from ..split import Split
+from .metrics import Meters, NoMeters
 from .snapshot import EMPTY, Kind, Snapshot
 from .stream import Request, Stream
+
+#: What routers confirm; endpoints come and go by themselves.
+_CONFIRMED = (Kind.Cluster, Kind.Listener, Kind.Route)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,15 +46,28 @@ class Fleet:
     all hold its whole snapshot.
     """
 
-    def __init__(self, told: Callable[[ctrl.Key], None], settled: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        told: Callable[[ctrl.Key], None],
+        settled: Callable[[str], None],
+        *,
+        meters: Meters | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._told = told
         self._settled = settled
+        self._meters = meters or NoMeters()
+        self._clock = clock
+        self._since: dict[str, float] = {}
         self._targets: dict[str, Snapshot] = {}
         self._sessions: dict[str, dict[str, Session]] = {}
         self._pods: dict[str, dict[str, Router]] = {}
 
     def aim(self, namespace: str, snapshot: Snapshot) -> None:
         """Have every router of `namespace` hold `snapshot`."""
+        before = self.target(namespace)
+        if any(before.resources[kind] != snapshot.resources[kind] for kind in _CONFIRMED):
+            self._since.setdefault(namespace, self._clock())
         self._targets[namespace] = snapshot
         for session in self._sessions.get(namespace, {}).values():
             session.stream.target = snapshot
@@ -85,12 +103,14 @@ class Fleet:
         session = Session(router=router, namespace=namespace)
         session.stream.target = self.target(namespace)
         sessions[router] = session
+        self._meters.connected(namespace, len(sessions))
         return session
 
     def leave(self, session: Session) -> None:
         sessions = self._sessions.get(session.namespace, {})
         if sessions.get(session.router) is session:
             del sessions[session.router]
+            self._meters.connected(session.namespace, len(sessions))
             self._tell_all(session.namespace)
 
     def heard(self, session: Session, request: Request) -> None:
@@ -98,10 +118,15 @@ class Fleet:
         concerned = session.stream.concerns(request) if request.kind is not Kind.Endpoint else set()
         session.stream.heard(request)
         session.wake.set()
+        if request.error is not None:
+            self._meters.refused(session.namespace)
         for service in concerned:
             if session.stream.confirms(service) or session.stream.complaint(service):
                 self._told(ctrl.Key(session.namespace, service))
         if request.nonce and request.kind is not Kind.Endpoint and self.complete(session.namespace):
+            since = self._since.pop(session.namespace, None)
+            if since is not None:
+                self._meters.confirmed(self._clock() - since)
             self._settled(session.namespace)
 
     def connected(self, namespace: str) -> list[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 import controller_runtime as ctrl
 from controllers.traffic import Refused, Unreachable, Verified
 from controllers.traffic.envoy.fleet import Fleet, Router
+from controllers.traffic.envoy.metrics import RouterMetrics
 from controllers.traffic.envoy.provider import EnvoyProvider
 from controllers.traffic.envoy.snapshot import Kind
 from controllers.traffic.envoy.stream import Request
@@ -158,6 +160,27 @@ class TestVerify:
         assert isinstance(await scene.verdict(1), Verified)
         scene.fleet.no_pod(NAMESPACE, "r")
         assert isinstance(await scene.verdict(1), Unreachable)
+
+    async def test_what_is_measured(self) -> None:
+        registry, now = CollectorRegistry(), [5.0]
+        scene = Scene()
+        scene.fleet = Fleet(
+            scene.told.append, scene.settled.append, meters=RouterMetrics(registry), clock=lambda: now[0]
+        )
+        scene.provider = EnvoyProvider(scene.world, scene.fleet, lambda namespace: None)
+        scene.provider.open()
+        scene.fleet.pod(router())
+        await scene.verdict(1)
+        now[0] = 5.02
+        scene.connect()
+        where = {"paddle_namespace": NAMESPACE}
+        assert registry.get_sample_value("paddle_routers_connected", where) == 1
+        assert registry.get_sample_value("paddle_router_confirm_seconds_sum") == pytest.approx(0.02)
+        scene.fleet.leave(scene.fleet.join(NAMESPACE, "r"))
+        assert registry.get_sample_value("paddle_routers_connected", where) is None
+        session = scene.fleet.join(NAMESPACE, "r")
+        scene.fleet.heard(session, Request(Kind.Route, "9", error="no"))
+        assert registry.get_sample_value("paddle_router_refusals_total", where) == 1
 
     async def test_a_second_stream_of_a_router_closes_the_first(self) -> None:
         scene = Scene()
