@@ -13,8 +13,8 @@ from ..rollout.canary.state import BLAMELESS
 from .canary_status import pauses_for_a_person, phase_reason
 from .effects import Create, Delete, Effect, Scale
 from .observed import Observed
-from .rollout import Rollout
-from .status import Report
+from .rollout import Rollout, models_of
+from .status import Report, models_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,8 @@ def notes(observed: Observed, rollout: Rollout, told: Report, effects: Iterable[
     for effect in effects:
         match effect:
             case Create(wanted) if wanted.kind is ctrl.DEPLOYMENT:
-                line = f"created revision {rollout.hash} ({told.models_line})"
+                made = models_line(models_of(observed.desired)) if observed.desired else ""
+                line = f"created revision {rollout.hash} ({made})"
                 yield Note(Reason.RevisionCreated, line, action="Create", effect=effect)
             case Scale(key, replicas):
                 line = f"scaled {key.name} to {replicas}"

@@ -32,7 +32,6 @@ class Report:
     transitions: tuple[Transition, ...]
     conditions: tuple[Condition, ...]
     message: str
-    models_line: str
     settled: bool
     progress: progressing.Progress | None = field(default=None)
 
@@ -128,7 +127,6 @@ def report(observed: Observed, rollout: Rollout, drifted: tuple[str, ...], now: 
         transitions=transitions,
         conditions=told,
         message=line,
-        models_line=models_line(models),
         settled=phase is Phase.Ready and _settled(rollout, number),
         progress=progress,
     )

@@ -68,6 +68,8 @@ async def test_a_good_version_is_promoted_and_the_clients_come_back(canaries: Ca
     history = status["canary"]["history"]  # type: ignore[index]
     assert [(item["run"], item["candidate"], item["ending"]) for item in history] == [(1, second, "Promoted")]
     assert len(json.dumps(status)) < 16 * 1024
+    made = [message for _, reason, message in canaries.told.events if reason == "RevisionCreated"]
+    assert made[-1] == f"created revision {second} (resnet50 v1.1.0)"
     reasons = [reason for reason in canaries.told.reasons() if reason.startswith("Canary")]
     assert reasons == [
         *("CanaryStarted", "CanaryShifting", "CanaryAnalysing", "CanaryPromoting", "CanarySoaking"),
