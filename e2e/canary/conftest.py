@@ -19,6 +19,7 @@ _outcome = pytest.StashKey[str]()
 _began = pytest.StashKey[float]()
 
 
+@pytest.hookimpl(trylast=True)  # after the root's, which marks the node's tests as flaky
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A scenario that misses is told; it is not run again until it holds."""
     for item in items:

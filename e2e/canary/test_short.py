@@ -24,14 +24,14 @@ def test_promoted_and_rolled_back(trial: Callable[..., Trial]) -> None:
     good.change("v1.1.0")
     bad.change("v1.1.0", faults="errors=0.4")
 
-    rejected = bad.ending(1, within=120)
+    rejected = bad.ending(1, within=240)
     asks.ended(rejected, "AnalysisFailed")
     assert "error rate" in str(rejected["reason"])
     service = bad.service()
     assert service["status"]["phase"] == "Ready"  # type: ignore[index]
     assert condition(service, "Degraded")["reason"] == "CanaryRolledBack"
     assert "error rate" in bad.command("explain")
-    asks.ended(good.ending(1, within=120), "Promoted")
+    asks.ended(good.ending(1, within=240), "Promoted")
     assert good.service()["status"]["stableRevision"] == good.canary()["stable"]  # type: ignore[index]
 
     good.finish()
