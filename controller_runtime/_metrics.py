@@ -5,11 +5,14 @@ Label children are bound once, when a controller or an informer is made; what ru
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import copy
+from itertools import accumulate
+from operator import mul
 from typing import TYPE_CHECKING, Protocol
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 
 from ._objects import Kind
 
@@ -20,7 +23,8 @@ RECONCILE_BUCKETS = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
     *(1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5, 6, 7, 8, 9, 10, 15, 20, 25, 30, 40, 50, 60),
 )
-QUEUE_BUCKETS = tuple(float(f"1e{exponent}") for exponent in range(-8, 4))
+# Multiplied up as Go does it, so that `le` is the same to the last digit (9.999999999999999e-06 is one).
+QUEUE_BUCKETS = tuple(accumulate([10e-9, *[10.0] * 11], mul))
 REQUEST_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 RESULTS = ("success", "error", "requeue", "requeue_after")
@@ -266,4 +270,19 @@ class PrometheusMetrics:
         from aiohttp import web
 
         encode, content_type = prometheus_client.exposition.choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self.registry), headers={"Content-Type": content_type})
+        body = encode(_WithoutCreated(self.registry))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+class _WithoutCreated(CollectorRegistry):
+    """A view of a registry without the `_created` series, a third of a scrape, which Go does not serve."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__()
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._registry.collect():
+            shown = copy(family)
+            shown.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield shown

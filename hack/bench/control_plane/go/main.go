@@ -114,6 +114,7 @@ func run() error {
 	kubeconfig := flag.String("kubeconfig-file", "", "path of the kubeconfig")
 	namespace := flag.String("namespace", "", "the only namespace to watch")
 	workers := flag.Int("workers", 10, "reconciles at once")
+	metrics := flag.String("metrics-address", "0", "host:port for /metrics, and lead by a Lease; 0: neither")
 	flag.Parse()
 	ctrl.SetLogger(zap.New())
 
@@ -132,7 +133,11 @@ func run() error {
 	config.QPS = -1 // no limit on the client's side
 	manager, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:  scheme,
-		Metrics: metricsserver.Options{BindAddress: "0"},
+		Metrics: metricsserver.Options{BindAddress: *metrics},
+
+		LeaderElection:          *metrics != "0",
+		LeaderElectionID:        "sample",
+		LeaderElectionNamespace: *namespace,
 		Cache: cache.Options{
 			DefaultNamespaces: map[string]cache.Config{*namespace: {}},
 			ByObject: map[client.Object]cache.ByObject{
