@@ -159,7 +159,7 @@ class Canaries(Harness):
         await self.follow()
         await self.check()
 
-    async def turn(self, seconds: float = 20.0) -> None:
+    async def turn(self, seconds: float = 35.0) -> None:
         self.later += timedelta(seconds=seconds)
         await self.once()
         await self.world()
@@ -200,7 +200,7 @@ class Canaries(Harness):
             state = await self.canary_status()
             still = state.get("phase", "Idle") == "Idle" and "path" not in state
             quiet = quiet + 1 if still and len(self.client.writes) == before else 0
-            if quiet == 3:
+            if quiet == 2:
                 return state
         raise AssertionError(f"not at rest: {await self.canary_status()}, {self.client.writes[-8:]}")
 
