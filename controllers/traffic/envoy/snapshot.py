@@ -105,9 +105,14 @@ def part(split: Split, found: Endpoints, *, address: str = "0.0.0.0") -> Part:
     return Part(split=split, effective=effective, resources=resources)
 
 
-def compose(parts: Iterable[Part]) -> Snapshot:
-    """The snapshot of a namespace. Two services on one port: the one whose name comes first keeps it."""
-    merged: dict[Kind, dict[str, Resource]] = {kind: {} for kind in Kind}
+def compose(parts: Iterable[Part], before: Snapshot = EMPTY) -> Snapshot:
+    """The snapshot of a namespace. Two services on one port: the one whose name comes first keeps it.
+
+    A type in which nothing differs from `before` is the very same mapping, which is how streams see at once
+    that there is nothing to compare.
+    """
+    merged: dict[Kind, Mapping[str, Resource]] = {}
+    found: dict[Kind, dict[str, Resource]] = {kind: {} for kind in Kind}
     chosen: dict[str, Part] = {}
     taken: set[int] = set()
     for one in sorted(parts, key=lambda item: item.split.service.name):
@@ -116,7 +121,10 @@ def compose(parts: Iterable[Part]) -> Snapshot:
         taken.add(one.split.port)
         chosen[one.split.service.name] = one
         for kind, resources in one.resources.items():
-            merged[kind].update(resources)
+            found[kind].update(resources)
+    for kind in Kind:
+        same = found[kind] == before.resources[kind]
+        merged[kind] = before.resources[kind] if same else found[kind]
     return Snapshot(parts=chosen, resources=merged)
 
 

@@ -38,10 +38,17 @@ class Response:
 
 @dataclass(slots=True)
 class _Type:
-    """One type's state. sent, held: versions by name, as sent and as ACKed. open: not yet heard of."""
+    """One type's state. sent, held: versions by name, as sent and as ACKed. open: not yet heard of.
+
+    done: what was found to be sent in full, for these names. whole: what was found to be held, or not, when
+    `held` had changed `age` times. Both save comparisons while nothing has changed.
+    """
 
     started: bool = False
     names: frozenset[str] = frozenset()
+    done: tuple[object, frozenset[str]] | None = None
+    whole: tuple[object, int, bool] | None = None
+    age: int = 0
     sent: Versions | None = None
     held: Versions = field(default_factory=dict)
     open: dict[str, Versions] = field(default_factory=dict)
@@ -58,7 +65,7 @@ class Stream:
 
     def __init__(self) -> None:
         self._types: dict[Kind, _Type] = {kind: _Type() for kind in Kind}
-        self._clusters: dict[str, Resource] = {}
+        self._clusters: Mapping[str, Resource] = {}
         self._nonce = 0
         self.target: Snapshot = EMPTY
 
@@ -72,10 +79,11 @@ class Stream:
             state.names = frozenset(request.names)
             return
         answered = state.open.pop(request.nonce, None)
-        if request.nonce == state.last:
+        if request.nonce == state.last and state.names != frozenset(request.names):
             state.names = frozenset(request.names)
         if answered is None:
             return
+        state.age += 1
         if request.error is None:
             if request.kind in WHOLE:
                 state.held = dict(answered)
@@ -103,13 +111,12 @@ class Stream:
         """What to send now; empty until the router has answered, or the target changes."""
         responses = self._clusters_due(self._routed())
         # Envoy ACKs clusters only when all have their endpoints, so these do not wait for it.
-        responses += self._named_due(Kind.Endpoint, self.target.resources[Kind.Endpoint].values())
+        responses += self._named_due(Kind.Endpoint)
         if not self._arrived(Kind.Cluster) or not self._arrived(Kind.Endpoint):
             return responses
         responses += self._whole_due(Kind.Listener, self.target.resources[Kind.Listener])
-        bad = {resource.service for resource in self._refused(Kind.Cluster)}
-        routes = self.target.resources[Kind.Route].values()
-        responses += self._named_due(Kind.Route, [item for item in routes if item.service not in bad])
+        bad = frozenset(resource.service for resource in self._refused(Kind.Cluster))
+        responses += self._named_due(Kind.Route, bad)
         return responses
 
     def confirms(self, service: str) -> bool:
@@ -139,38 +146,57 @@ class Stream:
 
     def _routed(self) -> bool:
         """Listeners and routes are the target's, so that no older cluster is pointed at."""
-        listeners, routes = self._types[Kind.Listener], self._types[Kind.Route]
-        wanted = {name: item.version for name, item in self.target.resources[Kind.Listener].items()}
-        return listeners.held == wanted and all(
-            routes.held.get(name) == item.version for name, item in self.target.resources[Kind.Route].items()
-        )
+        listeners, wanted = self._types[Kind.Listener], self.target.resources[Kind.Listener]
+        # Every listener that is held is wanted, and the other way round.
+        return len(listeners.held) == len(wanted) and self._holds(Kind.Listener) and self._holds(Kind.Route)
+
+    def _holds(self, kind: Kind) -> bool:
+        """Everything of the target is held."""
+        state, wanted = self._types[kind], self.target.resources[kind]
+        if state.whole is None or state.whole[0] is not wanted or state.whole[1] != state.age:
+            found = all(state.held.get(name) == item.version for name, item in wanted.items())
+            state.whole = (wanted, state.age, found)
+        return state.whole[2]
 
     def _clusters_due(self, routed: bool) -> list[Response]:
-        wanted = dict(self.target.resources[Kind.Cluster])
+        wanted = self.target.resources[Kind.Cluster]
         state = self._types[Kind.Cluster]
+        if self._clusters is wanted:
+            return []
         if not routed:
             # Only what was ACKed can have a route; the rest would wait for endpoints that nobody sends.
-            stays = {name: item for name, item in self._clusters.items() if name in state.held}
-            wanted = stays | wanted
+            stays = {
+                name: item
+                for name, item in self._clusters.items()
+                if name not in wanted and name in state.held
+            }
+            if stays:
+                wanted = stays | dict(wanted)
         before = state.sent or {}
         changed = [name for name, item in wanted.items() if before.get(name) != item.version]
         responses = self._whole_due(Kind.Cluster, wanted)
-        if responses:
+        if state.started:
             self._clusters = wanted
+        if responses:
             # A cluster that is new or changed waits for its endpoints, even where they are the same.
             self._again(Kind.Endpoint, changed)
         return responses
 
     def _again(self, kind: Kind, names: Iterable[str]) -> None:
         state = self._types[kind]
+        state.done = None
+        state.age += 1
         for name in names:
             (state.sent or {}).pop(name, None)
             state.held.pop(name, None)
 
     def _whole_due(self, kind: Kind, wanted: Mapping[str, Resource]) -> list[Response]:
         state = self._types[kind]
+        if not state.started or (state.done is not None and state.done[0] is wanted):
+            return []
         versions = {name: item.version for name, item in wanted.items()}
-        if not state.started or state.sent == versions:
+        state.done = (wanted, state.names)
+        if state.sent == versions:
             return []
         if kind is Kind.Listener:
             before = state.sent or {}
@@ -180,14 +206,20 @@ class Stream:
         state.refused = {name: item for name, item in state.refused.items() if versions.get(name) == item[0]}
         return [self._response(kind, wanted.values())]
 
-    def _named_due(self, kind: Kind, wanted: Iterable[Resource]) -> list[Response]:
-        state = self._types[kind]
+    def _named_due(self, kind: Kind, without: frozenset[str] = frozenset()) -> list[Response]:
+        """What has changed of what the router asked for; nothing of the services in `without`."""
+        state, mapping = self._types[kind], self.target.resources[kind]
         if not state.started:
             return []
+        if state.done is not None and state.done[0] is mapping and state.done[1] is state.names:
+            return []
+        state.done = None if without else (mapping, state.names)
+        wanted = [item for item in mapping.values() if item.service not in without]
         sent = state.sent = state.sent or {}
         for name in [name for name in sent if name not in state.names]:
             del sent[name]  # it let go of it; if it asks again it has nothing
             state.held.pop(name, None)
+            state.age += 1
         new = [item for item in wanted if item.name in state.names and sent.get(item.name) != item.version]
         if not new:
             return []
@@ -204,8 +236,10 @@ class Stream:
 
     def _arrived(self, kind: Kind) -> bool:
         """Everything of the target is held, or was refused and will not be."""
+        if self._holds(kind):
+            return True
         state = self._types[kind]
-        return all(
+        return bool(state.refused) and all(
             state.held.get(name) == item.version or state.refused.get(name, ("",))[0] == item.version
             for name, item in self.target.resources[kind].items()
         )

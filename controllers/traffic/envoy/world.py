@@ -46,6 +46,7 @@ class World:
         self._services: dict[ctrl.Key, _Service] = {}
         self._reserved: dict[str, dict[int, str]] = {}
         self._snapshots: dict[str, Snapshot] = {}
+        self._stale: set[str] = set()
 
     def live(self, service: ctrl.Key, uid: str, persisted: Split | None) -> str:
         """The object as the cache has it."""
@@ -99,7 +100,7 @@ class World:
         if state.split() is None:
             self._tidy(service)
             return ""
-        self._snapshots.pop(service.namespace, None)
+        self._stale.add(service.namespace)
         return service.namespace
 
     def split(self, service: ctrl.Key) -> Split | None:
@@ -120,10 +121,14 @@ class World:
 
     def snapshot(self, namespace: str) -> Snapshot:
         known = self._snapshots.get(namespace)
-        if known is None:
-            known = compose(self._parts(namespace))
+        if known is None or namespace in self._stale:
+            known = compose(self._parts(namespace), known or EMPTY)
+            self._stale.discard(namespace)
             self._snapshots[namespace] = known
-        return known if known.parts else EMPTY
+        if not known.parts:
+            del self._snapshots[namespace]
+            return EMPTY
+        return known
 
     def port(self, service: ctrl.Key, uid: str, known: int) -> int:
         """See Provider.port. What was given out stays reserved until the service is gone."""
@@ -163,7 +168,7 @@ class World:
     def _changed(self, service: ctrl.Key, before: Split | None) -> str:
         if self.split(service) == before:
             return ""
-        self._snapshots.pop(service.namespace, None)
+        self._stale.add(service.namespace)
         self._tidy(service)
         return service.namespace
 
