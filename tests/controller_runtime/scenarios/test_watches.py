@@ -228,6 +228,46 @@ async def test_5_the_api_server_is_killed_and_comes_back(server: Envtest, space:
         assert len(requests(server, AGENT, ["list"], space)) < 5
 
 
+class Asking:
+    """Asks the server at every reconcile, and again soon."""
+
+    def __init__(self, client: ctrl.Client) -> None:
+        self.answers = 0
+        self._client = client
+
+    async def reconcile(self, request: ctrl.Request) -> ctrl.Result:
+        await self._client.get_live(ctrl.CONFIG_MAP, request)
+        self.answers += 1
+        return ctrl.Result(requeue_after=0.2)
+
+
+@pytest.mark.parametrize("seconds", [2.0, pytest.param(30.0, marks=pytest.mark.slow)])
+async def test_5_an_outage_is_no_reason_for_a_storm(server: Envtest, space: str, seconds: float) -> None:
+    keys, workers = 50, 10
+    async with FaultProxy(server.config) as link, server.client() as client:
+        for number in range(keys):
+            await client.create(owner(space, f"o{number}"))
+        manager = manager_for(link.config, space)
+        manager.cache.watch(ctrl.CONFIG_MAP, labels="role=owner")
+        asking = Asking(manager.client)
+        ctrl.controller(manager).manages(ctrl.CONFIG_MAP).complete(asking, workers=workers)
+        async with running(manager):
+            await until(lambda: asking.answers >= 2 * keys)
+            link.refuse()
+            link.cut()
+            before = link.accepted
+            await asyncio.sleep(seconds)
+            attempts = link.accepted - before
+            link.refuse(False)
+            answered = asking.answers
+            await until(lambda: asking.answers >= answered + 2 * keys, seconds=90.0)
+        print(f"{attempts} attempts in {seconds:g} s, {attempts / seconds:.1f} a second")
+        assert attempts > workers, "it did try"
+        # Every worker pauses longer and longer between its tries: 20 ms, 40 ms, ... 1 s.
+        assert attempts <= workers * (8 + 2 * seconds)
+        assert len(requests(server, AGENT, ["list"], space)) == 1
+
+
 async def test_6_a_name_that_was_deleted_and_made_again_while_cut_is_another_object(
     server: Envtest, space: str
 ) -> None:
