@@ -146,8 +146,8 @@ class FaultyInference(Inference):
         super().__init__(registry, limits)
         self._faults = faults
 
-    def _submit(self, *arguments: object, **options: object) -> asyncio.Future[Result]:
-        return self._faults.through(super()._submit(*arguments, **options))  # type: ignore[arg-type]
+    def submit(self, *arguments: object, **options: object) -> asyncio.Future[Result]:
+        return self._faults.through(super().submit(*arguments, **options))  # type: ignore[arg-type]
 
 
 def install(
