@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..resources.desired import Desired, Model
-from ..resources.wire import JSON, canonical, pruned
+from ..resources.wire import JSON, canonical, pruned, text
 
 #: The version that new revisions are made with.
 HASH_VERSION: Final = 1
@@ -80,19 +80,42 @@ def _model(model: Model) -> JSON:
     )
 
 
-def _inputs_1(desired: Desired, image: str) -> JSON:
+def _place(model: Model) -> JSON:
+    """Of a model that is changed in the running pod: what a pod cannot change."""
+    claim = text(model.source.get("claim")) or text(model.source.get("bucket"))
     return pruned(
         {
+            "name": model.name,
+            "uid": model.uid,
+            "secret": model.secret,
+            "caSecret": model.ca_secret,
+            "caKey": model.ca_key if model.ca_secret else "",
+            "claim": claim if model.source.get("scheme") == "pvc" else "",
+        }
+    )
+
+
+def release_of(desired: Desired) -> str:
+    """The hash of what running pods are to take: the models, and how they are loaded."""
+    models = [_model(model) for model in sorted(desired.models, key=lambda item: item.name)]
+    return digest(canonical(pruned({"models": models, "warmUp": dict(desired.warm_up)})))
+
+
+def _inputs_1(desired: Desired, image: str) -> JSON:
+    described = _place if desired.in_place else _model
+    return pruned(
+        {
+            "inPlace": desired.in_place or None,
             "image": image,
             "engine": desired.engine,
             "workers": desired.workers,
             "threads": desired.threads,
             "resources": dict(desired.resources),
             "gpu": dict(desired.gpu),
-            "warmUp": dict(desired.warm_up),
+            "warmUp": {} if desired.in_place else dict(desired.warm_up),
             "pod": dict(desired.pod),
             # Models are a map by name in the API: their order means nothing.
-            "models": [_model(model) for model in sorted(desired.models, key=lambda item: item.name)],
+            "models": [described(model) for model in sorted(desired.models, key=lambda item: item.name)],
         }
     )
 

@@ -1,10 +1,21 @@
 """What each row of the table does to the persisted state. Pure."""
 
 from dataclasses import replace
+from typing import Final
 
 from ...analysis.verdict import Ledger
 from .facts import View
 from .state import BLAMELESS, KEPT, Canary, Ending, Finished, Pause, Phase, Way
+
+
+#: Characters of a reason that are kept: five runs of them have to fit into a status.
+MAX_REASON: Final = 512
+
+
+def cut(reason: str) -> str:
+    """`reason` on one line, as long as a status keeps it."""
+    flat = " ".join(reason.split())
+    return flat if len(flat) <= MAX_REASON else flat[: MAX_REASON - 3] + "..."
 
 
 def enter(view: View, phase: Phase, *, deadline: float = 0.0) -> Canary:
@@ -65,11 +76,11 @@ def reenter(view: View) -> Canary:
 
 
 def paused(view: View, pause: Pause, reason: str, *, until: float = 0.0) -> Canary:
-    return replace(enter(view, Phase.Paused), pause=pause, reason=reason, until=until)
+    return replace(enter(view, Phase.Paused), pause=pause, reason=cut(reason), until=until)
 
 
 def roll_back(view: View, ending: Ending, reason: str) -> Canary:
-    return replace(enter(view, Phase.RollingBack), ending=ending, reason=reason)
+    return replace(enter(view, Phase.RollingBack), ending=ending, reason=cut(reason))
 
 
 def finish(view: View, *, stable: str, retiring: str, ending: Ending, reason: str) -> Canary:

@@ -301,3 +301,18 @@ def test_the_first_revision_has_no_steps() -> None:
     assert desk.state.stable == ""
     desk.look(1, pods={"new": Pods(spec=4, ready=4)})
     assert (desk.state.stable, desk.state.phase) == ("new", Phase.Idle)
+
+
+def test_a_reason_is_one_line_that_a_status_can_keep() -> None:
+    desk = at(Phase.Analysing)
+    state = desk.state
+    told = Found(
+        run=state.run,
+        step=state.step,
+        attempt=state.attempt,
+        verdict=Verdict.Failed,
+        reason="a\n" + "b" * 5000,
+    )
+    desk.look(1, found=told)
+    assert desk.state.reason == "a " + "b" * 507 + "..."
+    assert len(desk.state.reason) == 512

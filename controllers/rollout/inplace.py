@@ -1,0 +1,106 @@
+"""An update in the running pods: who is released next, and when the new state is the one that new pods get.
+
+Pure. A *release* is one content of models.yaml, named by a hash of its models. The ConfigMap of the pod set
+holds the *base*, which a new pod starts with, and every release that a pod may be told to take; a pod is told
+by an annotation, and tells through its progress what it took.
+
+Guarantees:
+- one pod at a time is under way, so that the others keep their speed;
+- a pod that could not take a release stops the update where it is, every pod goes on serving what it has, and
+  the next release (the old one, too) is tried on all;
+- the base changes only when every pod that is wanted serves the release.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Of a pod towards the target. Waiting: not told yet; Taking: told, not done."""
+
+    WAITING = "Waiting"
+    TAKING = "Taking"
+    DONE = "Done"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """told: the release in its annotation, "" for the base. taken, state, reason, message: what it reports of
+    the newest release it knows; taken is "" while it has not answered.
+    """
+
+    name: str
+    ready: bool
+    told: str = ""
+    taken: str = ""
+    state: str = ""
+    reason: str = ""
+    message: str = ""
+
+    def towards(self, target: str, base: str) -> State:
+        """A pod that nobody asked serves the base, if it was told nothing else: nothing is under way then,
+        and such pods are not asked.
+        """
+        if not self.taken and target == base and self.told in ("", target):
+            return State.DONE
+        if self.taken == target:
+            if self.state == "Done":
+                return State.DONE
+            if self.state == "Failed":
+                return State.FAILED
+            return State.TAKING
+        return State.TAKING if self.told == target else State.WAITING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """The decision. tell: pods to be told of the target now. promote: the target becomes the base.
+
+    states: by pod name. problem: (pod, reason, message) of the first pod that could not take it.
+    """
+
+    target: str
+    base: str
+    tell: tuple[str, ...] = ()
+    promote: bool = False
+    states: tuple[tuple[str, State], ...] = ()
+    problem: tuple[str, str, str] | None = None
+
+    @property
+    def done(self) -> int:
+        return sum(1 for _, state in self.states if state is State.DONE)
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is under way and nothing is wanted."""
+        return self.target == self.base and all(state is State.DONE for _, state in self.states)
+
+
+def release(*, target: str, base: str, pods: Iterable[Pod], wanted: int, offered: bool) -> Release:
+    """What comes next. offered: the ConfigMap has the target; before that nobody is told."""
+    ordered: Sequence[Pod] = sorted(pods, key=lambda pod: pod.name)
+    states = {pod.name: pod.towards(target, base) for pod in ordered}
+    failed = next((pod for pod in ordered if states[pod.name] is State.FAILED), None)
+    problem = (failed.name, failed.reason, failed.message) if failed is not None else None
+    done = sum(1 for pod in ordered if states[pod.name] is State.DONE and pod.ready)
+    promote = target != base and offered and done == len(ordered) >= max(1, wanted)
+    return Release(
+        target=target,
+        base=base,
+        tell=_next(ordered, states) if offered and failed is None else (),
+        promote=promote,
+        states=tuple(states.items()),
+        problem=problem,
+    )
+
+
+def _next(ordered: Sequence[Pod], states: dict[str, State]) -> tuple[str, ...]:
+    """The pods to tell: one, or all when none of them serves anyway."""
+    if any(state is State.TAKING and pod.ready for pod, state in zip(ordered, states.values(), strict=True)):
+        return ()
+    waiting = [pod for pod in ordered if states[pod.name] is State.WAITING]
+    if not any(pod.ready for pod in ordered):
+        return tuple(pod.name for pod in waiting)
+    return tuple(pod.name for pod in waiting if pod.ready)[:1]
