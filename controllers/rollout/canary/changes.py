@@ -7,7 +7,6 @@ from ...analysis.verdict import Ledger
 from .facts import View
 from .state import BLAMELESS, KEPT, Canary, Ending, Finished, Pause, Phase, Way
 
-
 #: Characters of a reason that are kept: five runs of them have to fit into a status.
 MAX_REASON: Final = 512
 
