@@ -155,10 +155,16 @@ def _container(image: str, pull_policy: str, status_port: int) -> JSON:
         "ports": [{"name": "status", "containerPort": status_port, "protocol": "TCP"}],
         # It is not up before it has its configuration, which is as long as nobody leads and none was kept.
         "startupProbe": {"httpGet": ready, "periodSeconds": 1, "failureThreshold": 3600},
-        "readinessProbe": {"httpGet": ready, "periodSeconds": 2, "timeoutSeconds": 2},
-        "livenessProbe": {"tcpSocket": {"port": "status"}, "periodSeconds": 10, "timeoutSeconds": 5},
+        # Patient: on a node that has no time left all routers are slow, and none of them would be worse.
+        "readinessProbe": {"httpGet": ready, "periodSeconds": 5, "timeoutSeconds": 5},
+        "livenessProbe": {
+            "tcpSocket": {"port": "status"},
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+            "failureThreshold": 6,
+        },
         "resources": {
-            "requests": {"cpu": "50m", "memory": "64Mi"},
+            "requests": {"cpu": "100m", "memory": "64Mi"},
             "limits": {"cpu": "2", "memory": "512Mi"},
         },
         "securityContext": {

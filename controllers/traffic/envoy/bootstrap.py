@@ -105,7 +105,7 @@ def _ads(place: Place) -> JSON:
                 "@type": f"{_TYPES}{HTTP_OPTIONS}",
                 "explicit_http_config": {
                     # A leader that is frozen or cut off is noticed, and the next one is asked.
-                    "http2_protocol_options": {"connection_keepalive": {"interval": "5s", "timeout": "5s"}}
+                    "http2_protocol_options": {"connection_keepalive": {"interval": "5s", "timeout": "10s"}}
                 },
                 "http_filters": [_credentials(place), _codec()],
             }

@@ -41,8 +41,8 @@ class Options:
 
     address: str = "0.0.0.0:18000"
     lifetime: float = 1800.0
-    keepalive: float = 10.0
-    keepalive_timeout: float = 5.0
+    keepalive: float = 15.0
+    keepalive_timeout: float = 10.0
     write: float = 20.0
     grace: float = 1.0
 
