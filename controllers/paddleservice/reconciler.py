@@ -20,6 +20,7 @@ from ..reasons import Reason
 from ..resources.desired import Desired, Model, Settings, decode, pin, pinned_by, requests, settings
 from ..resources.meta import Owner, child_name, labels
 from ..resources.wire import at, mapping, maps, text
+from ..rollout.canary import Phase, analysis_name
 from .canary import remembered
 from .decide import Decision, decide
 from .effects import REFUSED, ForeignObject, Refused, Unroute, act, foreign
@@ -297,6 +298,7 @@ class PaddleServiceReconciler:
         if revision:
             key = ctrl.Key(owner.namespace, child_name(owner.name, revision))
             names += [(kind, key) for kind in (ctrl.CONFIG_MAP, ctrl.SERVICE, ctrl.DEPLOYMENT)]
+        names += [(CANARY_ANALYSIS, ctrl.Key(owner.namespace, name)) for name in _awaited(observed)]
         ours = {*observed.children, *((ctrl.DEPLOYMENT.kind, item.name) for item in observed.revisions)}
         found = []
         for kind, key in names:
@@ -307,6 +309,16 @@ class PaddleServiceReconciler:
             if strange is not None:
                 found.append(strange)
         return tuple(found)
+
+
+def _awaited(observed: Observed) -> list[str]:
+    """The name of the analysis that the run waits for, if it waits for one."""
+    try:
+        state = remembered(observed.status)
+    except ValueError:
+        return []
+    judged = state.phase in (Phase.Analysing, Phase.Soaking)
+    return [analysis_name(observed.owner.name, state)] if judged else []
 
 
 def _why(model: Mapping[str, object]) -> str:

@@ -200,6 +200,9 @@ async def test_an_analysis_that_somebody_else_made_says_nothing(canaries: Canari
     status = await canaries.status()
     assert status["canary"]["phase"] == "Analysing"  # type: ignore[index]
     assert "NameConflict" in canaries.told.reasons()
+    version = (await canaries.service()).resource_version
+    await canaries.turn()
+    assert (await canaries.service()).resource_version == version, "it is told once"
 
 
 async def test_without_a_proxy_the_pods_are_the_weight(canaries: Canaries) -> None:
