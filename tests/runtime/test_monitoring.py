@@ -89,6 +89,11 @@ def gpu(errors: str, seen: str) -> list[dict[str, str]]:
     ]
 
 
+def reloaded(values: str, result: str) -> list[dict[str, str]]:
+    return [series("inference_model_reload_total", values, {**RELOAD, "result": result})]
+
+
+RELOAD = {**MODEL, "reason": "ChecksumMismatch"}
 REVISION = {**MODEL, "revision": "ab12cd34"}
 DEAD = {**MODEL, "reason": "OutOfMemory"}
 CASES: list[tuple[str, list[dict[str, str]], str, dict[str, str] | None]] = [
@@ -101,6 +106,28 @@ CASES: list[tuple[str, list[dict[str, str]], str, dict[str, str] | None]] = [
     ("PaddleModelOverloaded", requests(_200="0+99x60", _429="0+1x60"), "9m", None),
     ("PaddleModelNotLoaded", [series("model_load_success", "0x60", REVISION)], "20m", REVISION),
     ("PaddleModelNotLoaded", [series("model_load_success", "0x10 1x50", REVISION)], "20m", None),
+    (
+        "PaddleModelNotLoaded",
+        [
+            series("model_load_success", "1x20 0x40", {**REVISION, "model_version": "v1", "instance": "a"}),
+            series("model_load_success", "0x20 1x40", {**REVISION, "model_version": "v2", "instance": "a"}),
+        ],
+        "50m",
+        None,  # it was replaced, and the new one serves
+    ),
+    (
+        "PaddleModelNotLoaded",
+        [
+            series("model_load_success", "1x60", {**REVISION, "instance": "a"}),
+            series("model_load_success", "0x60", {**REVISION, "instance": "b"}),
+        ],
+        "20m",
+        REVISION,
+    ),
+    ("PaddleReloadFailed", reloaded("_x5 1x50", "failed"), "8m", RELOAD),
+    ("PaddleReloadFailed", reloaded("1x20 2x40", "failed"), "25m", RELOAD),
+    ("PaddleReloadFailed", reloaded("1x60", "failed"), "40m", None),  # it has been told
+    ("PaddleReloadFailed", reloaded("0+1x60", "succeeded"), "30m", None),
     ("PaddleWorkersDying", [series("inference_worker_restarts_total", "0+1x60", DEAD)], "20m", DEAD),
     ("PaddleWorkersDying", [series("inference_worker_restarts_total", "0x10 1x50", DEAD)], "20m", None),
     ("PaddleGPUMemoryFull", [series("gpu_memory_utilization", "0.97x60", GPU)], "15m", GPU),
@@ -168,8 +195,8 @@ def test_every_metric_and_label_that_is_used_exists(
     names = set(re.findall(r"^# TYPE (\S+) ", text, re.M))
     names |= {name + part for name in list(names) for part in ("_bucket", "_sum", "_count")}
     labels = {label for line in text.splitlines() for label in re.findall(r'[{,](\w+)="', line)}
-    # Of series that are there only once a worker has died.
-    labels |= {"reason"}
+    # Of series that are there only once a worker has died or a model was replaced.
+    labels |= {"reason", "result"}
     used = [rule["expr"] for rule in alerts(rules).values()] + queries(dashboard)
     used += [v["query"]["query"] for v in dashboard["templating"]["list"] if v["type"] == "query"]
     for expression in used:
