@@ -8,23 +8,28 @@ Guarantees, for each server:
 """
 
 import asyncio
+import contextlib
 import os
 import ssl
 import time as clocks
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import aiohttp
 import orjson
 
-from .answer import Answer, PrometheusError, Refused, Unavailable, line, read
+from .answer import Answer, PrometheusError, Refused, Unavailable, line, read, read_batch
 from .breaker import Breaker
+from .promql import batch
 from .server import Server
 
 #: Seconds: the server's own limit of a query, and ours of the whole exchange.
 SERVER_TIMEOUT: Final = 8
 DEADLINE: Final = 10.0
 CONCURRENCY: Final = 8
+
+#: Questions of one exchange.
+BATCH: Final = 64
 
 #: Bytes read of one reply. One number needs some hundreds.
 MAX_REPLY: Final = 1 << 20
@@ -33,11 +38,14 @@ MAX_REPLY: Final = 1 << 20
 PROBE: Final = "vector(1)"
 
 
+_T = TypeVar("_T")
+
+
 class Recorder(Protocol):
     """Told of every query."""
 
     def query(self, server: str, result: str, seconds: float) -> None:
-        """result: ok, empty, refused, error, or skipped by the breaker."""
+        """result: ok, refused, error, or skipped by the breaker."""
         ...
 
 
@@ -60,10 +68,75 @@ class Prometheus:
         self._clock = clock
         self._breaker = Breaker(clock)
         self._session: aiohttp.ClientSession | None = None
+        self._looks = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._tls: tuple[float, ssl.SSLContext] | None = None
 
     async def query(self, text: str, *, at: float) -> Answer:
         """The value of `text` at `at` (seconds since the epoch). Raises Refused or Unavailable."""
+        return await self._query(text, at, read)
+
+    async def query_all(
+        self, questions: Mapping[str, str], *, at: float, own: Mapping[str, str] | None = None
+    ) -> dict[str, Answer]:
+        """All answers by name, or the first Unavailable.
+
+        questions: ours, asked some dozens in one exchange. own: those of users, each asked alone; one that is
+        refused is no data, with a note.
+        """
+        tasks: list[asyncio.Task[dict[str, Answer]]] = []
+        self._looks += 1
+        self._idle.clear()
+        try:
+            async with asyncio.TaskGroup() as group:
+                names = list(questions)
+                for first in range(0, len(names), BATCH):
+                    part = {name: questions[name] for name in names[first : first + BATCH]}
+                    tasks.append(group.create_task(self._batch(part, at)))
+                for name, text in (own or {}).items():
+                    tasks.append(group.create_task(self._alone(name, text, at)))
+        except* PrometheusError as errors:
+            error: BaseException = errors
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            raise Unavailable(str(error)) from None
+        finally:
+            self._looks -= 1
+            if not self._looks:
+                self._idle.set()
+        return {name: answer for task in tasks for name, answer in task.result().items()}
+
+    async def answers(self, *, at: float) -> None:
+        """Raises Unavailable unless the server answers the simplest question."""
+        try:
+            await self.query(PROBE, at=at)
+        except Refused as error:
+            raise Unavailable(self._words(f"does not answer well: {error}")) from None
+
+    async def close(self) -> None:
+        """An operator that stops finishes what it began: looks under way get the deadline of one query."""
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._deadline):
+                    await self._idle.wait()
+        finally:
+            session, self._session = self._session, None
+            if session is not None:
+                await session.close()
+
+    async def _batch(self, questions: Mapping[str, str], at: float) -> dict[str, Answer]:
+        return await self._query(
+            batch(questions), at, lambda status, body: read_batch(status, body, questions)
+        )
+
+    async def _alone(self, name: str, text: str, at: float) -> dict[str, Answer]:
+        try:
+            return {name: await self.query(text, at=at)}
+        except Refused as error:
+            return {name: Answer(None, str(error))}
+
+    async def _query(self, text: str, at: float, reader: Callable[[int, object], _T]) -> _T:
         async with self._slots:
             if not self._breaker.allow():
                 self._recorder.query(self.server.name, "skipped", 0.0)
@@ -72,9 +145,9 @@ class Prometheus:
             result = "error"
             try:
                 async with asyncio.timeout(self._deadline):
-                    answer = await self._ask(text, at)
+                    answer = reader(*await self._ask(text, at))
                 self._breaker.succeeded()
-                result = "ok" if answer.value is not None else "empty"
+                result = "ok"
                 return answer
             except Refused:
                 self._breaker.succeeded()
@@ -97,36 +170,8 @@ class Prometheus:
                 if result != "cancelled":
                     self._recorder.query(self.server.name, result, self._clock() - begun)
 
-    async def query_all(self, questions: Mapping[str, str], *, at: float) -> dict[str, Answer]:
-        """All answers by name, or the first Unavailable. A refused one is no data, with a note."""
-        tasks: dict[str, asyncio.Task[Answer]] = {}
-        try:
-            async with asyncio.TaskGroup() as group:
-                for name, text in questions.items():
-                    tasks[name] = group.create_task(self._answer(text, at))
-        except* PrometheusError as errors:
-            first: BaseException = errors
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            raise Unavailable(str(first)) from None
-        return {name: task.result() for name, task in tasks.items()}
-
-    async def answers(self, *, at: float) -> None:
-        """Raises Unavailable unless the server answers the simplest question."""
-        await self._answer(PROBE, at)
-
-    async def close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
-    async def _answer(self, text: str, at: float) -> Answer:
-        try:
-            return await self.query(text, at=at)
-        except Refused as error:
-            return Answer(None, str(error))
-
-    async def _ask(self, text: str, at: float) -> Answer:
+    async def _ask(self, text: str, at: float) -> tuple[int, object]:
+        """(status, decoded JSON) of one exchange."""
         if self._session is None or self._session.closed:
             self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         headers = {"Accept": "application/json"}
@@ -147,7 +192,7 @@ class Prometheus:
                 body += chunk
                 if len(body) > MAX_REPLY:
                     raise Unavailable("the reply is too long")
-            return read(reply.status, _json(bytes(body)))
+            return reply.status, _json(bytes(body))
 
     def _ssl(self) -> ssl.SSLContext | bool:
         """The trust in the server's certificate; a changed caFile is read again."""
@@ -166,8 +211,8 @@ class Prometheus:
 class Servers:
     """All servers, by name. A runnable of the manager: it closes the connections at the end."""
 
-    def __init__(self, servers: Iterable[Server], recorder: Recorder) -> None:
-        self._servers = {server.name: Prometheus(server, recorder) for server in servers}
+    def __init__(self, servers: Iterable[Server], recorder: Recorder, *, deadline: float = DEADLINE) -> None:
+        self._servers = {server.name: Prometheus(server, recorder, deadline=deadline) for server in servers}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -185,8 +230,7 @@ class Servers:
         try:
             await asyncio.Event().wait()
         finally:
-            for server in self._servers.values():
-                await server.close()
+            await asyncio.gather(*(server.close() for server in self._servers.values()))
 
 
 def _json(body: bytes) -> object:

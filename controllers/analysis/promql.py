@@ -9,14 +9,20 @@ Guarantees:
   refused.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+
+from .answer import LABEL
 
 #: Milliseconds of a second: limits and results are in milliseconds, series in seconds.
 _MILLISECONDS: Final = 1000
 
 #: Windows have at least so many scrapes, or `increase()` extrapolates from next to nothing.
 SCRAPES: Final = 4
+
+#: What stands between the questions of a batch.
+BETWEEN: Final = "\nor\n"
 
 #: No name of a resource is longer.
 MAX_LABEL: Final = 253
@@ -134,6 +140,17 @@ def pods(side: Side, span: Span) -> str:
 def scrapes(side: Side, span: Span) -> str:
     """From it follows what `increase()` has stretched; asking is surer than a flag to keep true."""
     return f"max(count_over_time(model_load_success{{{side.matchers}}}{span.selector}))"
+
+
+def batch(questions: Mapping[str, str]) -> str:
+    """All of them as one query: each sample of an answer carries its name as the label `question`.
+
+    One exchange a look instead of one a number. A question that has no series gives no sample, and one that
+    has several gives several, as if it were asked alone; one that is wrong spoils all.
+    """
+    return BETWEEN.join(
+        f'label_replace(({text}), "{LABEL}", {quoted(name)}, "", "")' for name, text in questions.items()
+    )
 
 
 def bucket(milliseconds: int) -> str:

@@ -61,7 +61,7 @@ def compared(spec: Spec, model: Model, window: Window) -> bool:
 
 
 def questions(spec: Spec, namespace: str, window: Window) -> dict[str, str]:
-    """The queries of a look by name, all to be asked with the same time."""
+    """Our queries of a look by name, all to be asked with the same time."""
     asked: dict[str, str] = {}
     span = promql.Span(seconds=window.seconds)
     for model in spec.models:
@@ -75,6 +75,12 @@ def questions(spec: Spec, namespace: str, window: Window) -> dict[str, str]:
             )
             texts = {item.name: str(getattr(queries, item.name)) for item in fields(queries)}
             asked.update({_name(side, model.name, what): text for what, text in texts.items() if text})
+    return asked
+
+
+def own(spec: Spec, namespace: str, window: Window) -> dict[str, str]:
+    """The queries of users, likewise; each to be asked alone."""
+    asked: dict[str, str] = {}
     for metric in spec.metrics:
         for side, query in _custom(spec, metric, window).items():
             asked[_name(side, "", metric.name)] = filled(
@@ -88,7 +94,7 @@ def questions(spec: Spec, namespace: str, window: Window) -> dict[str, str]:
 
 
 def seen(spec: Spec, answers: Mapping[str, Answer], window: Window, conditions: Conditions) -> Seen:
-    """What the answers to `questions` say. A missing answer is no data."""
+    """What the answers to `questions` and `own` say. A missing answer is no data."""
     samples, models = [], []
     scraped = window.ready
     for model in spec.models:

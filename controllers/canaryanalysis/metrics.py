@@ -28,7 +28,7 @@ class AnalysisMetrics:
         )
         self._seconds = Histogram(
             "paddle_prometheus_query_seconds",
-            "Queries, by server and result: ok, empty, refused, error, or skipped by the breaker.",
+            "Exchanges, by server and result: ok, refused, error, or skipped by the breaker.",
             ["server", "result"],
             buckets=_SECONDS,
             registry=registry,
@@ -46,7 +46,7 @@ class AnalysisMetrics:
 
     def query(self, server: str, result: str, seconds: float) -> None:
         self._seconds.labels(server=server, result=result).observe(seconds)
-        self._up.labels(server=server).set(1 if result in ("ok", "empty", "refused") else 0)
+        self._up.labels(server=server).set(1 if result in ("ok", "refused") else 0)
 
     def looked(self, metric: str, result: str, late: float) -> None:
         """metric: errorRate, slowRate, condition, another built-in one, custom, or "" if none decided."""

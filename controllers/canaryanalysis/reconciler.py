@@ -25,7 +25,7 @@ from ..resources.meta import child_name
 from ..resources.wire import integer, mapping, text
 from . import progress as steps
 from .fence import Stand, fence, stand, surplus, waits
-from .look import Conditions, Window, questions, seen
+from .look import Conditions, Window, own, questions, seen
 from .progress import Progress
 from .spec import Spec, decode
 from .status import finished, from_wire, to_wire
@@ -140,14 +140,14 @@ class CanaryAnalysisReconciler:
         )
         try:
             conditions = self._conditions(spec)
-            asked = questions(spec, obj.namespace, window)
-            if not self._custom and any(metric.query for metric in spec.metrics):
+            ours, theirs = questions(spec, obj.namespace, window), own(spec, obj.namespace, window)
+            if theirs and not self._custom:
                 raise ValueError("the operator does not allow queries of one's own (--allow-custom-promql)")
         except ValueError as problem:
             return await self._write(obj, steps.unjudgeable(progress, str(problem), now), now)
         late = now - progress.next_look
         try:
-            answers = await self._ask(spec, asked, math.floor(now))
+            answers = await self._ask(spec, ours, theirs, math.floor(now))
         except Unavailable as trouble:
             after = steps.unanswered(spec, progress, str(trouble), now)
             return await self._write(obj, after, now, looked=("", "error", late))
@@ -160,13 +160,15 @@ class CanaryAnalysisReconciler:
             obj, step.progress, now, looked=(label, str(judgement.outcome).lower(), late)
         )
 
-    async def _ask(self, spec: Spec, asked: dict[str, str], at: float) -> dict[str, Answer]:
+    async def _ask(
+        self, spec: Spec, ours: dict[str, str], theirs: dict[str, str], at: float
+    ) -> dict[str, Answer]:
         server: Prometheus = self._servers.get(spec.prometheus)
         try:
             async with asyncio.timeout(self._deadline):
-                return await server.query_all(asked, at=at)
+                return await server.query_all(ours, at=at, own=theirs)
         except TimeoutError:
-            words = f"did not answer {len(asked)} queries within {self._deadline:g} s"
+            words = f"did not answer a look within {self._deadline:g} s"
             raise Unavailable(f"Prometheus {spec.prometheus} {words}") from None
 
     async def _probe(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,6 +11,10 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from controllers.analysis.answer import LABEL
+from controllers.analysis.promql import BETWEEN
+
+BATCHED = re.compile(rf'label_replace\(\((.*)\), "{LABEL}", "(.*)", "", ""\)', re.DOTALL)
 Reply = tuple[int, object] | float | None
 
 
@@ -31,7 +36,7 @@ class Scripted:
 
     async def arrive(self, count: int = 1) -> None:
         """Until so many more queries are here."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             for _ in range(count):
                 await self.arrived.acquire()
 
@@ -40,7 +45,8 @@ class Scripted:
         self.forms.append(form)
         self.headers.append(dict(request.headers))
         query, at = form["query"], float(form["time"])
-        self.asked.append((query, at))
+        parts = questions(query)
+        self.asked += [(text, at) for text in parts.values()]
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         self.arrived.release()
@@ -51,16 +57,29 @@ class Scripted:
                 await asyncio.sleep(0)
         finally:
             self.under_way -= 1
-        reply = self.reply(query, at)
-        if isinstance(reply, tuple):
-            status, body = reply
-            if isinstance(body, str):
-                headers = {"Location": body} if 300 <= status < 400 else {}
-                return web.Response(status=status, text=body, headers=headers)
-            return web.json_response(body, status=status)
-        result = [] if reply is None else [{"metric": {}, "value": [at, repr(float(reply))]}]
-        data = {"resultType": "vector", "result": result}
-        return web.json_response({"status": "success", "data": data})
+        result: list[object] = []
+        for name, text in parts.items():
+            reply = self.reply(text, at)
+            if isinstance(reply, tuple):  # one that is wrong spoils all
+                return _told(*reply)
+            if reply is not None:
+                labels = {LABEL: name} if name else {}
+                result.append({"metric": labels, "value": [at, repr(float(reply))]})
+        return web.json_response({"status": "success", "data": {"resultType": "vector", "result": result}})
+
+
+def questions(query: str) -> dict[str, str]:
+    """The queries of a batch by name; one that is none has the name ""."""
+    parts = [BATCHED.fullmatch(part) for part in query.split(BETWEEN)]
+    found = {part.group(2): part.group(1) for part in parts if part is not None}
+    return found if len(found) == len(parts) else {"": query}
+
+
+def _told(status: int, body: object) -> web.Response:
+    if isinstance(body, str):
+        headers = {"Location": body} if 300 <= status < 400 else {}
+        return web.Response(status=status, text=body, headers=headers)
+    return web.json_response(body, status=status)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controllers.analysis.answer import Answer, PrometheusError, Refused, Unavailable, read
+from controllers.analysis.answer import Answer, PrometheusError, Refused, Unavailable, read, read_batch
 
 
 def vector(*values: str) -> dict[str, object]:
@@ -67,6 +67,27 @@ def test_values(body: object, expected: Answer) -> None:
 def test_errors(status: int, body: object, kind: type[PrometheusError], words: str) -> None:
     with pytest.raises(kind, match=words):
         read(status, body)
+
+
+def named(*samples: tuple[str, str]) -> dict[str, object]:
+    result = [{"metric": {"question": name}, "value": [1.0, value]} for name, value in samples]
+    return {"status": "success", "data": {"resultType": "vector", "result": result}}
+
+
+def test_each_question_of_a_batch_is_one_finite_number_or_none() -> None:
+    body = named(("a", "1"), ("twice", "1"), ("twice", "2"), ("nan", "NaN"))
+    assert read_batch(200, body, ["a", "twice", "nan", "gone"]) == {
+        "a": Answer(1.0),
+        "twice": Answer(None, "2 series instead of one"),
+        "nan": Answer(None, "the value is NaN"),
+        "gone": Answer(None, "no series"),
+    }
+
+
+@pytest.mark.parametrize("body", [named(("stranger", "1")), vector("1"), {"status": "success", "data": {}}])
+def test_a_batch_that_answers_something_else_is_no_answer(body: object) -> None:
+    with pytest.raises(Unavailable, match="not that of a Prometheus"):
+        read_batch(200, body, ["a"])
 
 
 json = st.recursive(

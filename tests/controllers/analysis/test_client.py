@@ -43,7 +43,7 @@ def _always(reply: Reply, query: str, at: float) -> Reply:
 
 @asynccontextmanager
 async def client(
-    scripted: Scripted, told: Told | None = None, *, clock: Clock | None = None, deadline: float = 20.0
+    scripted: Scripted, told: Told | None = None, *, clock: Clock | None = None, deadline: float = 60.0
 ) -> AsyncIterator[Prometheus]:
     async with serving(scripted):
         prometheus = Prometheus(
@@ -127,32 +127,47 @@ async def test_refused_queries_do_not_open_the_breaker() -> None:
                 await prometheus.query("(", at=1)
 
 
-async def test_at_most_eight_queries_at_once_and_all_answers_by_name() -> None:
-    scripted = Scripted(
-        reply=lambda query, at: None if query == "q3" else float(query[1:]), hang=asyncio.Event()
-    )
+async def test_at_most_eight_queries_at_once() -> None:
+    scripted = Scripted(hang=asyncio.Event())
     async with client(scripted) as prometheus:
-        questions = {f"n{i}": f"q{i}" for i in range(20)}
-        task = asyncio.ensure_future(prometheus.query_all(questions, at=5))
+        task = asyncio.gather(*(prometheus.query("up", at=5) for _ in range(20)))
         await scripted.arrive(8)
         assert scripted.hang is not None
         scripted.hang.set()
-        answers = await task
+        assert await task == [Answer(1.0)] * 20
     assert scripted.most == 8
+
+
+async def test_a_look_is_one_exchange_a_batch_and_one_for_each_query_of_a_user() -> None:
+    scripted = Scripted(reply=lambda query, at: None if query == "q3" else float(query[1:]))
+    async with client(scripted) as prometheus:
+        ours = {f"n{i}": f"q{i}" for i in range(70)}
+        answers = await prometheus.query_all(ours, at=5, own={"mine": "x7"})
+    assert len(scripted.forms) == 3
     assert {at for _, at in scripted.asked} == {5.0}
-    assert answers["n3"] == Answer(None, "no series")
-    assert answers["n19"] == Answer(19.0)
+    assert answers == {
+        **{f"n{i}": Answer(float(i)) for i in range(70)},
+        "n3": Answer(None, "no series"),
+        "mine": Answer(7.0),
+    }
 
 
-async def test_one_error_ends_a_look_and_a_refused_query_does_not() -> None:
+async def test_one_error_ends_a_look_and_a_refused_query_of_a_user_does_not() -> None:
     def reply(query: str, at: float) -> Reply:
         return {"bad": (500, {}), "wrong": (422, {"error": "many-to-many"})}.get(query, 1.0)
 
     async with client(Scripted(reply=reply)) as prometheus:
-        answers = await prometheus.query_all({"a": "up", "b": "wrong"}, at=1)
+        answers = await prometheus.query_all({"a": "up"}, at=1, own={"b": "wrong"})
+        assert answers["a"] == Answer(1.0)
         assert answers["b"] == Answer(None, "the query was refused: many-to-many")
-        with pytest.raises(Unavailable, match="HTTP 500"):
-            await prometheus.query_all({"a": "up", "b": "bad"}, at=1)
+        cases: list[tuple[dict[str, str], dict[str, str], str]] = [
+            ({"a": "bad"}, {}, "HTTP 500"),
+            ({}, {"b": "bad"}, "HTTP 500"),
+            ({"a": "wrong"}, {}, "many-to-many"),  # ours are never wrong: the server is
+        ]
+        for ours, own, words in cases:
+            with pytest.raises(Unavailable, match=words):
+                await prometheus.query_all(ours, at=1, own=own)
 
 
 async def test_whoever_asks_may_be_cancelled() -> None:
@@ -164,6 +179,21 @@ async def test_whoever_asks_may_be_cancelled() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert told.results == []
+
+
+async def test_an_end_waits_for_looks_that_are_under_way() -> None:
+    scripted = Scripted(hang=asyncio.Event())
+    async with client(scripted) as prometheus:
+        look = asyncio.ensure_future(prometheus.query_all({str(n): "up" for n in range(12)}, at=1))
+        await scripted.arrive()
+        end = asyncio.ensure_future(prometheus.close())
+        await asyncio.sleep(0)
+        assert not end.done()
+        assert scripted.hang is not None
+        scripted.hang.set()
+        assert len(await look) == 12
+        await end
+        assert prometheus._session is None
 
 
 async def test_the_token_is_read_each_time_and_a_missing_one_is_told(tmp_path: Path) -> None:

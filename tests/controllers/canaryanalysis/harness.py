@@ -85,7 +85,8 @@ class Harness:
 
     def start(self, *, custom_promql: bool = False) -> None:
         """A new operator process: it remembers nothing, its breaker neither."""
-        servers = Servers([Server(name="default", url=self.url)], self.metrics)
+        # Patient: how slow this machine is must not show in what is judged.
+        servers = Servers([Server(name="default", url=self.url)], self.metrics, deadline=120.0)
         self.servers.append(servers.get("default"))
         self.reconciler = CanaryAnalysisReconciler(
             cast(ctrl.Client, self.client),
@@ -94,6 +95,7 @@ class Harness:
             self.metrics,
             clock=lambda: self.now,
             custom_promql=custom_promql,
+            deadline=300.0,
         )
 
     def phase(self, phase: str, *, run: int = 1, step: int = 0, attempt: int = 1) -> None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from controllers.analysis.answer import Answer
-from controllers.canaryanalysis.look import Conditions, Window, questions, seen
+from controllers.canaryanalysis.look import Conditions, Window, own, questions, seen
 from controllers.canaryanalysis.progress import Progress, Step, answered, seconds
 from controllers.canaryanalysis.spec import Model, Spec
 
@@ -84,6 +84,11 @@ def _measured(query: str, side: Side, span: float) -> float | None:
 GOOD = World()
 
 
+def asked(spec: Spec, window: Window, namespace: str = "default") -> dict[str, str]:
+    """All that is asked at a look."""
+    return questions(spec, namespace, window) | own(spec, namespace, window)
+
+
 def looked(
     progress: Progress,
     world: World = GOOD,
@@ -97,7 +102,7 @@ def looked(
     """The next look, at its time unless `now` is given."""
     now = progress.next_look if now is None else now
     window = Window(seconds=seconds(progress, now), ready=ready, stable_ready=stable_ready)
-    answers = world.answers(questions(spec, "default", window))
+    answers = world.answers(asked(spec, window))
     return answered(spec, progress, seen(spec, answers, window, conditions), now)
 
 

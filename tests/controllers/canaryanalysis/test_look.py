@@ -8,28 +8,28 @@ from controllers.analysis.answer import Answer
 from controllers.analysis.cel import Cel
 from controllers.analysis.condition import compiled
 from controllers.analysis.verdict import Ledger, Outcome, Why, judge
-from controllers.canaryanalysis.look import Conditions, Window, questions, seen
+from controllers.canaryanalysis.look import Conditions, Window, seen
 from controllers.canaryanalysis.spec import MetricSpec, Model, Spec
 
-from .scenes import SPEC, Side, World, spec
+from .scenes import SPEC, Side, World, asked, spec
 
 WINDOW = Window(seconds=60, ready=2, stable_ready=2)
 
 
 def judged(world: World, spec: Spec = SPEC, window: Window = WINDOW) -> tuple[Outcome, str]:
-    answers = world.answers(questions(spec, "default", window))
+    answers = world.answers(asked(spec, window))
     judgement = judge(seen(spec, answers, window, Conditions()).look, Ledger())
     return judgement.outcome, judgement.message
 
 
 def test_both_sides_of_every_model_are_asked_about_the_same_window() -> None:
-    asked = questions(spec(models=(Model("a", sla=200), Model("b"))), "default", WINDOW)
-    assert len(asked) == 2 * 9 + 2 * 8  # b has no SLA
-    assert all("[60s]" in query for query in asked.values())
-    assert 'revision="bbbbbbbb",model="a"' in asked["candidate/a/errors"]
-    assert 'revision="aaaaaaaa",model="b"' in asked["baseline/b/p95"]
-    assert 'le="0.2"' in asked["candidate/a/slow"]
-    assert "candidate/b/slow" not in asked
+    given = asked(spec(models=(Model("a", sla=200), Model("b"))), WINDOW)
+    assert len(given) == 2 * 9 + 2 * 8  # b has no SLA
+    assert all("[60s]" in query for query in given.values())
+    assert 'revision="bbbbbbbb",model="a"' in given["candidate/a/errors"]
+    assert 'revision="aaaaaaaa",model="b"' in given["baseline/b/p95"]
+    assert 'le="0.2"' in given["candidate/a/slow"]
+    assert "candidate/b/slow" not in given
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,8 @@ def test_both_sides_of_every_model_are_asked_about_the_same_window() -> None:
 def test_without_a_baseline_only_the_candidate_is_asked_and_held_to_absolute_limits(
     spec: Spec, window: Window
 ) -> None:
-    asked = questions(spec, "default", window)
-    assert {name.split("/")[0] for name in asked} == {"candidate"}
+    given = asked(spec, window)
+    assert {name.split("/")[0] for name in given} == {"candidate"}
     assert judged(World(baseline=None), spec, window) == (Outcome.Pass, "no worse than the baseline")
     outcome, message = judged(World(candidate=Side(errors=0.06)), spec, window)
     assert outcome is Outcome.Undecided
@@ -52,7 +52,7 @@ def test_without_a_baseline_only_the_candidate_is_asked_and_held_to_absolute_lim
 
 
 def test_counts_are_what_was_seen_and_not_what_was_stretched() -> None:
-    answers = World(candidate=Side(qps=10, errors=0.1)).answers(questions(SPEC, "default", WINDOW))
+    answers = World(candidate=Side(qps=10, errors=0.1)).answers(asked(SPEC, WINDOW))
     found = seen(SPEC, answers, WINDOW, Conditions())
     (sample,) = found.look.samples
     # 12 scrapes in 60 s: 11 of 12 parts were seen.
@@ -86,7 +86,7 @@ def test_pods_that_are_ready_and_not_scraped_are_unknown_to_us() -> None:
 
 
 def test_a_little_below_zero_is_zero_and_more_is_no_data() -> None:
-    answers = World().answers(questions(SPEC, "default", WINDOW))
+    answers = World().answers(asked(SPEC, WINDOW))
     for value, why in ((-0.5, Why.Good), (-5.0, Why.NoData)):
         changed = {**answers, "candidate/m/slow": Answer(value)}
         assert judge(seen(SPEC, changed, WINDOW, Conditions()).look, Ledger()).why is why
@@ -94,7 +94,7 @@ def test_a_little_below_zero_is_zero_and_more_is_no_data() -> None:
 
 def test_conditions_are_held_for_each_model() -> None:
     two = spec(models=(Model("a"), Model("b")))
-    answers = World().answers(questions(two, "default", WINDOW))
+    answers = World().answers(asked(two, WINDOW))
     answers["candidate/b/p95"] = Answer(300.0)
     conditions = Conditions(success=compiled("status.metrics.latency.p95 < 200", Cel()))
     judgement = judge(seen(two, answers, WINDOW, conditions).look, Ledger())
@@ -122,8 +122,8 @@ def test_own_queries_get_what_they_cannot_know() -> None:
     metric = MetricSpec(
         name="own", query='x{ns="$namespace",s="$service",r="$revision"}[$window]', max_ratio=2
     )
-    asked = questions(spec(metrics=(metric,)), "prod", WINDOW)
-    assert asked["candidate//own"] == 'x{ns="prod",s="ocr",r="bbbbbbbb"}[60s]'
-    assert asked["baseline//own"] == 'x{ns="prod",s="ocr",r="aaaaaaaa"}[60s]'
-    soak = questions(spec(metrics=(metric,), weight=100), "prod", WINDOW)
+    given = asked(spec(metrics=(metric,)), WINDOW, "prod")
+    assert given["candidate//own"] == 'x{ns="prod",s="ocr",r="bbbbbbbb"}[60s]'
+    assert given["baseline//own"] == 'x{ns="prod",s="ocr",r="aaaaaaaa"}[60s]'
+    soak = asked(spec(metrics=(metric,), weight=100), WINDOW, "prod")
     assert "baseline//own" not in soak

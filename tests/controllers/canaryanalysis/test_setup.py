@@ -43,7 +43,7 @@ async def operator(
     async with asyncio.TaskGroup() as group:
         task = group.create_task(manager.run(stop))
         try:
-            await asyncio.wait_for(manager.started.wait(), 30)
+            await asyncio.wait_for(manager.started.wait(), 60)
             yield manager
         finally:
             stop.set()
@@ -93,7 +93,7 @@ async def test_a_hanging_server_delays_no_analysis_of_another_one(
             await made.service(name)
             await canary(made, "Analysing", service=name)
             await made.create(service=name, windowStart=overdue, prometheus="hangs")
-        await hanging.arrive(8)  # all that may be under way at once
+        await hanging.arrive(3)
 
         await made.service()
         key = await made.create(windowStart=overdue, requiredPasses=1)
@@ -113,3 +113,5 @@ async def test_a_hanging_server_delays_no_analysis_of_another_one(
         assert 'paddle_canary_measurements_total{metric="all",result="pass"} 1.0' in scrape
         assert 'paddle_canary_verdicts_total{verdict="Superseded"} 1.0' in scrape
         assert 'paddle_prometheus_up{server="default"} 1.0' in scrape
+        assert hanging.hang is not None
+        hanging.hang.set()  # the end waits for looks that are under way
