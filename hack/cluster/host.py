@@ -120,6 +120,11 @@ def _hierarchies() -> list[Path]:
     return hierarchies(Path("/proc/mounts").read_text())
 
 
+#: What the kernel gives a group that asks for nothing is as much as one process of the host has. All pods
+#: together are more than that: as much as eight, or every probe fails once the host is busy.
+_SHARES = {"cpu.shares": 8 * 1024, "cpu.weight": 8 * 100}
+
+
 def make_cgroups() -> list[Path]:
     """Make the pods' root cgroup everywhere, and return the cgroups that our own daemons are born in.
 
@@ -135,6 +140,9 @@ def make_cgroups() -> list[Path]:
         ):  # empty in a new version 1 group, which then takes no process
             if (group / name).exists() and not (group / name).read_text().strip():
                 (group / name).write_text((hierarchy / name).read_text())
+        for name, share in _SHARES.items():
+            if (group / name).exists():
+                (group / name).write_text(str(share))
         controllers = hierarchy / "cgroup.controllers"
         if controllers.exists():
             for controller in controllers.read_text().split():
