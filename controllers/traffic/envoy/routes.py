@@ -67,6 +67,7 @@ def route_configuration(name: str, split: Split, sides: Sides) -> JSON:
                 "name": "all",
                 "domains": ["*"],
                 "routes": list(_routes(split, sides)),
+                "retry_policy": _RETRY,
                 "request_body_buffer_limit": RETRY_BYTES,
             }
         ],
@@ -157,7 +158,7 @@ def _route(headers: list[JSON], action: JSON) -> JSON:
     match: JSON = {"prefix": "/"}
     if headers:
         match["headers"] = headers
-    return {"match": match, "route": {**action, "timeout": "0s", "retry_policy": _RETRY}}
+    return {"match": match, "route": {**action, "timeout": "0s"}}
 
 
 def _matcher(match: Match) -> JSON:
