@@ -29,7 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     items.sort(key=rank)  # stable: the order within a file stays
     for item in items:
-        if rank(item) < 2 or item.get_closest_marker("apiserver"):
+        short = item.get_closest_marker("slow") is None  # hundreds of kills once are enough
+        if short and (rank(item) < 2 or item.get_closest_marker("apiserver")):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 
