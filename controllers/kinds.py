@@ -34,6 +34,9 @@ ANNOTATION_CANARY_COMMAND: Final = f"canary.{GROUP}/command"
 #: On a revision's Deployment: the highest change of weights that the revision took part in.
 ANNOTATION_TRAFFIC_CHANGE: Final = f"{GROUP}/traffic-change"
 
+#: On a serving pod: the release that it is told to take. On the ConfigMap of a pod set: the one new pods get.
+ANNOTATION_RELEASE: Final = f"{GROUP}/release"
+
 FINALIZER: Final = f"{GROUP}/in-use"
 
 CONTAINER_PULL: Final = "pull"

@@ -46,10 +46,16 @@ class ModelProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What a pod answered. `stage`: Pulling, Loading, WarmingUp, Ready or Failed."""
+    """What a pod answered. `stage`: Pulling, Loading, WarmingUp, Ready or Failed. `release`: what the desired
+    state it read last calls itself, and whether that is Pending, Done or Failed.
+    """
 
     stage: str
     models: tuple[ModelProgress, ...] = ()
+    release: str = ""
+    release_state: str = ""
+    release_reason: str = ""
+    release_message: str = ""
 
     @property
     def bytes_done(self) -> int:
@@ -91,7 +97,15 @@ def parse(answer: object) -> Observation:
                 warm_up_median=max(0.0, number(item.get("warmUpMedianMilliseconds"))),
             )
         )
-    return Observation(stage=text(raw.get("stage"), "Loading")[:32], models=tuple(models))
+    release = mapping(raw.get("release"))
+    return Observation(
+        stage=text(raw.get("stage"), "Loading")[:32],
+        models=tuple(models),
+        release=text(release.get("revision"))[:63],
+        release_state=text(release.get("state"))[:32],
+        release_reason=text(release.get("reason"))[:128],
+        release_message=text(release.get("message"))[:1024],
+    )
 
 
 class ObservedStore:

@@ -44,6 +44,9 @@ class Reason(StrEnum):
     LoadFailed = "LoadFailed"
     WarmUpFailed = "WarmUpFailed"
     WorkerCrashed = "WorkerCrashed"
+    InsufficientMemory = "InsufficientMemory"
+    SignatureChanged = "SignatureChanged"
+    GoldenSampleFailed = "GoldenSampleFailed"
     # what a pod can run into
     OutOfMemory = "OutOfMemory"
     ImagePullFailed = "ImagePullFailed"
@@ -60,6 +63,7 @@ class Reason(StrEnum):
     WarmingUp = "WarmingUp"
     RollingOut = "RollingOut"
     RollingBack = "RollingBack"
+    ReleasingInPlace = "ReleasingInPlace"
     LatencyOverSLA = "LatencyOverSLA"
     ProgressDeadlineExceeded = "ProgressDeadlineExceeded"
     Complete = "Complete"

@@ -573,7 +573,7 @@ class UpdateStrategy(BaseModel):
         populate_by_name=True,
     )
     type: Literal["RollingUpdate", "Canary", "InPlace", "Recreate"] = "RollingUpdate"
-    """RollingUpdate replaces pods step by step; Recreate removes the old pods first (for when two do not fit); Canary gives the new revision a share of the traffic and judges it by metrics. InPlace (hot reload in the running pods) is not supported yet."""
+    """RollingUpdate replaces pods step by step; Recreate removes the old pods first (for when two do not fit); Canary gives the new revision a share of the traffic and judges it by metrics. InPlace has the running pods load new versions of their models one pod after the other, beside the old ones, and swap them: no new pod, but memory for two."""
     rolling_update: RollingUpdate | None = Field(default=None, alias="rollingUpdate")
     """Limits of a rolling update. Unset means maxSurge 1 and maxUnavailable 0."""
     canary: Canary | None = None

@@ -68,6 +68,38 @@ class CanaryRun(BaseModel):
     """When it was decided."""
 
 
+class InPlacePod(BaseModel):
+    """One pod in an update."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    name: str
+    """Name of the pod."""
+    state: Literal["Waiting", "Taking", "Done", "Failed"] | None = None
+    """What the pod does with the release."""
+    reason: str | None = None
+    """Why it keeps what it has."""
+    message: str | None = None
+    """The same in one line."""
+
+
+class InPlaceState(BaseModel):
+    """An update in the running pods."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    release: str | None = None
+    """Hash of the models that all pods are to serve."""
+    base: str | None = None
+    """Hash of the models that a new pod starts with."""
+    pods: list[InPlacePod] | None = None
+    """How far each pod is, while an update is under way."""
+
+
 class ModelReference(BaseModel):
     """A PaddleModel in the namespace of this object."""
 
@@ -393,6 +425,8 @@ class PaddleServiceStatus(BaseModel):
     """What the canary remembers; docs/canary.md has the phases. It is what its decisions rest on: whoever edits it by hand decides for it. Absent numbers are 0."""
     traffic: TrafficState | None = None
     """The split that the traffic provider was last asked for. Absent while requests go straight to the pods."""
+    in_place: InPlaceState | None = Field(default=None, alias="inPlace")
+    """An update in the running pods."""
 
 
 class PaddleServiceSpec(BaseModel):
@@ -452,6 +486,8 @@ __all__ = [
     "CanaryRun",
     "CanaryState",
     "CanaryTraffic",
+    "InPlacePod",
+    "InPlaceState",
     "ModelReference",
     "PaddleService",
     "PaddleServiceSpec",

@@ -4,7 +4,7 @@ from ..conditions import Condition, Status, Type
 from ..phases import Facts, Phase
 from ..reasons import Reason
 from ..resources.wire import text
-from . import canary_status
+from . import canary_status, inplace
 from .models import downloads, seen_of
 from .observed import Observed
 from .rollout import Rollout, pods_of
@@ -25,7 +25,9 @@ def conditions(
     found = [
         Condition(Type.Ready, "True" if phase is Phase.Ready else "False", reason, line),
         _available(ready, wanted),
-        canary_status.progressing(rollout) or _progressing(phase, reason, line),
+        canary_status.progressing(rollout)
+        or inplace.progressing(rollout)
+        or _progressing(phase, reason, line),
         _degraded(
             rollout, phase, ready, wanted, reason, line, disagreement, refused=observed.refusal is not None
         ),
@@ -87,7 +89,7 @@ def _degraded(
 ) -> Condition:
     if phase is Phase.Failed or refused:
         return Condition(Type.Degraded, "True", reason, line)
-    rolled_back = canary_status.degraded(rollout)
+    rolled_back = canary_status.degraded(rollout) or inplace.degraded(rollout)
     if rolled_back is not None:
         return rolled_back
     if disagreement:
@@ -138,7 +140,7 @@ def _headline(
         if not wanted:
             return Reason.ScaledToZero, "scaled to zero: replicas is 0"
         serving = f"{min(ready, wanted)} of {wanted} pods ready, serving {_models(observed, rollout)}"
-        run = canary_status.line(rollout)
+        run = canary_status.line(rollout) or inplace.line(rollout)
         return Reason.Serving, f"{serving}; {run}" if run else serving
     reason, line = _under_way(observed, rollout, wanted)
     if phase is Phase.Failed and facts.overdue and not facts.broken:

@@ -21,7 +21,9 @@ from ..resources.service import (
     service_ports,
 )
 from ..resources.wire import JSON, at, mapping, maps
+from ..rollout.identity import release_of
 from ..traffic import flip
+from . import inplace
 from .canary_effects import canary_effects, looks_again
 from .effects import Apply, Create, Delete, Effect, Merge, Scale
 from .notes import Note, notes
@@ -151,6 +153,7 @@ def _effects(observed: Observed, rollout: Rollout, now: datetime) -> list[Effect
     effects += _main_service(observed, rollout)
     effects += canary_effects(observed, rollout)
     effects += _revision(observed, rollout)
+    effects += inplace.effects(observed, rollout)
     for revision in observed.revisions:
         size = rollout.sizes.get(revision.hash, revision.replicas)
         if size == revision.replicas:
@@ -215,7 +218,9 @@ def _revision(observed: Observed, rollout: Rollout) -> list[Effect]:
     if identity is None or desired is None or not rollout.ensured:
         return []
     effects: list[Effect] = []
-    for wanted in (config_map(owner, desired, identity.hash), revision_service(owner, identity.hash)):
+    release = release_of(desired) if desired.in_place else ""
+    config = config_map(owner, desired, identity.hash, release=release)
+    for wanted in (config, revision_service(owner, identity.hash)):
         there = observed.children.get((wanted.kind.kind, wanted.key.name))
         if there is None or not is_part(at(wanted.body, "metadata", "labels"), _labels(there)):
             effects.append(Create(wanted))  # which gives back the labels of one that is there

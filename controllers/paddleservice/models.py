@@ -102,6 +102,8 @@ def _state(observed: Observed, rollout: Rollout, name: str) -> JSON:
 def content_digests(observed: Observed, revision: str) -> Mapping[str, set[str]]:
     """The content digests that pods computed, by model. More than one for a model means they disagree."""
     found: dict[str, set[str]] = {}
+    if observed.desired is not None and observed.desired.in_place:
+        return {}  # what a pod started with is not what it serves, and while they change they differ
     for pod in pods_of(observed, revision):
         for name, digest in pod.content.items():
             found.setdefault(name, set()).add(digest)

@@ -63,7 +63,8 @@ class PaddleServiceReconciler:
         ctrl.Rule(PADDLE_SERVICE.group, (f"{PADDLE_SERVICE.plural}/status",), ("patch",)),
         # To block a foreground deletion of the owner, where the server enforces it.
         ctrl.Rule(PADDLE_SERVICE.group, (f"{PADDLE_SERVICE.plural}/finalizers",), ("update",)),
-        ctrl.Rule("", ("pods",), ("get", "list", "watch")),
+        # To tell a pod which release it may take in place.
+        ctrl.Rule("", ("pods",), ("get", "list", "watch", "patch")),
         ctrl.Rule("apps", ("deployments",), ("get", "list", "watch", "create", "patch", "delete")),
         ctrl.Rule("apps", ("deployments/scale",), ("patch",)),
         ctrl.Rule("", ("services",), ("get", "list", "watch", "create", "patch", "delete")),

@@ -13,6 +13,7 @@ from ..resources.wire import JSON, text
 from ..rollout.canary import Canary, Decision, Plan
 from ..rollout.identity import Identity
 from ..rollout.identity import choose as choose_revision
+from ..rollout.inplace import Release
 from ..rollout.planner import budget, plan
 from ..traffic import Split
 from .observed import Observed, Pod, Revision
@@ -46,8 +47,8 @@ class Rollout:
 
     hold: why the target replaces nothing more yet. awaiting_latency: it is held only until a pod was asked.
     promoted: the target is (or becomes now) the stable revision. shown: the revision whose models the status
-    shows: the one that serves. ensured: the objects of the identity are to be there. canary: None for
-    strategies that have none.
+    shows: the one that serves. ensured: the objects of the identity are to be there. canary, release: None
+    for strategies that have none.
     """
 
     identity: Identity | None
@@ -62,6 +63,7 @@ class Rollout:
     shown: Revision | None = None
     ensured: bool = True
     canary: Canarying | None = None
+    release: Release | None = None
 
     @property
     def hash(self) -> str:

@@ -10,7 +10,7 @@ from ..phases import Facts, Phase, Transition, parse, walk
 from ..resources.meta import selector
 from ..resources.wire import JSON, at, integer, mapping, maps, pruned, text
 from ..rollout import canary
-from . import canary_status
+from . import canary_status, inplace
 from . import progress as progressing
 from .conditions import conditions
 from .models import content_disagrees, downloads, revision_list, served_models, stages
@@ -106,7 +106,8 @@ def report(observed: Observed, rollout: Rollout, drifted: tuple[str, ...], now: 
             status, marks, fresh=changed, deadline=observed.settings.progress_deadline, now=now
         )
     # The phase of a canary is that of the stable revision: another spec is no news to it.
-    stays = rollout.canary is not None and bool(rollout.stable) and serving and before is Phase.Ready
+    apart = rollout.canary is not None or rollout.release is not None
+    stays = apart and bool(rollout.stable) and serving and before is Phase.Ready
     facts = Facts(
         changed=changed and not stays,
         refused=any(not item.predecessor for item in observed.foreign)
@@ -135,6 +136,8 @@ def report(observed: Observed, rollout: Rollout, drifted: tuple[str, ...], now: 
 def _settled(rollout: Rollout, number: Counts) -> bool:
     if rollout.canary is not None:
         return rollout.canary.state.phase is canary.Phase.Idle
+    if rollout.release is not None and not rollout.release.settled:
+        return False
     return rollout.promoted and number.updated_ready >= number.wanted
 
 
@@ -199,10 +202,11 @@ def _wire(
         "display": pruned(
             {
                 "ready": f"{min(number.ready, number.wanted)}/{number.wanted}",
-                "canary": canary_status.display(rollout.canary),
+                "canary": canary_status.display(rollout.canary) or inplace.display(rollout),
             }
         ),
         **canary_status.wire(observed, rollout),
+        **inplace.wire(observed, rollout),
     }
 
 

@@ -1,8 +1,9 @@
 """Which rollout a service follows: the planner's, or the canary's. Pure."""
 
+from dataclasses import replace
 from datetime import datetime
 
-from . import canary
+from . import canary, inplace
 from .observed import Observed
 from .rollout import Rollout, follow
 
@@ -18,4 +19,7 @@ def chosen(observed: Observed, now: datetime) -> Rollout:
     except ValueError as error:
         return canary.unreadable(observed, str(error))
     wanted = observed.settings.strategy.type == "Canary" and observed.settings.replicas > 0
-    return canary.follow(observed, state, now) if wanted or not state.at_rest else follow(observed, now)
+    if wanted or not state.at_rest:
+        return canary.follow(observed, state, now)
+    rollout = follow(observed, now)
+    return replace(rollout, release=inplace.follow(observed, rollout))

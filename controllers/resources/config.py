@@ -7,6 +7,7 @@ import controller_runtime as ctrl
 from artifacts import Batching, File, ModelEntry, PinnedSource, Tensor, WarmUp, models_yaml
 from artifacts import Desired as PodState
 
+from ..kinds import ANNOTATION_RELEASE
 from .desired import Desired, Model
 from .meta import Owner, Rendered, child_name, metadata, rendered
 from .wire import integer, maps, number, text
@@ -115,11 +116,22 @@ def config_text(owner: Owner, desired: Desired, revision: str) -> str:
     )
 
 
-def config_map(owner: Owner, desired: Desired, revision: str) -> Rendered:
+def release_file(release: str) -> str:
+    """The key, and the file, of one release for pods that change their models in place."""
+    return f"models-{release}.yaml"
+
+
+def config_map(owner: Owner, desired: Desired, revision: str, *, release: str = "") -> Rendered:
     """ConfigMap <service>-<revision>. Immutable: kubelets need not watch it, and nobody edits it by
-    mistake.
+    mistake. With a release it is not: it is for pods that change their models in place, and begins so.
     """
     name = child_name(owner.name, revision)
+    if release:
+        return rendered(
+            ctrl.CONFIG_MAP,
+            metadata(owner, name, revision=revision, annotations={ANNOTATION_RELEASE: release}),
+            data={CONFIG_FILE: config_text(owner, desired, release)},
+        )
     return rendered(
         ctrl.CONFIG_MAP,
         metadata(owner, name, revision=revision),

@@ -67,7 +67,9 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
-    """What runs in a pod: the spec fields that reach it, and the pinned models."""
+    """What runs in a pod: the spec fields that reach it, and the pinned models. in_place: pods take other
+    versions of the models while they run; the models then stand in the order of their names.
+    """
 
     models: tuple[Model, ...]
     image: str = ""
@@ -78,6 +80,7 @@ class Desired:
     gpu: Mapping[str, object] = field(default_factory=dict)
     warm_up: Mapping[str, object] = field(default_factory=dict)
     pod: Mapping[str, object] = field(default_factory=dict)
+    in_place: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +192,10 @@ def decode(spec: Mapping[str, object], models: tuple[Model, ...]) -> Desired:
     """What `spec` (a PaddleService's, as on the wire) wants in its pods, with its models already pinned."""
     runtime = mapping(spec.get("runtime"))
     copied = {key: mapping(plain(mapping(spec.get(key)))) for key in ("resources", "gpu", "warmUp", "pod")}
+    in_place = _strategy(spec).type == "InPlace"
     return Desired(
-        models=models,
+        models=tuple(sorted(models, key=lambda model: model.name)) if in_place else models,
+        in_place=in_place,
         image=text(runtime.get("image")),
         engine=text(runtime.get("engine")),
         workers=_optional(runtime.get("workers")),

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from artifacts import PVC_MOUNT
 
 from ..kinds import (
+    ANNOTATION_RELEASE,
     CONTAINER_PULL,
     CONTAINER_SERVER,
     LABEL_MANAGED_BY,
@@ -28,6 +29,8 @@ from .wire import JSON, integer, mapping, maps, plain, text
 #: Seconds between SIGTERM and SIGKILL: connections are drained in this time.
 GRACE_PERIOD = 60
 USER = 1001
+#: Below CONFIG_FOLDER, in pods that change their models in place.
+RELEASE_FILE = "release"
 
 _REQUESTS: Mapping[str, str] = {"cpu": "250m", "memory": "512Mi"}
 _LIMITS: Mapping[str, str] = {"cpu": "2", "memory": "2Gi"}
@@ -113,14 +116,13 @@ def _claims(desired: Desired) -> list[str]:
 
 
 def _volumes(owner: Owner, desired: Desired, revision: str) -> list[JSON]:
-    sources: list[JSON] = [
-        {
-            "configMap": {
-                "name": child_name(owner.name, revision),
-                "items": [{"key": CONFIG_FILE, "path": CONFIG_FILE}],
-            }
-        }
-    ]
+    config: JSON = {"name": child_name(owner.name, revision)}
+    sources: list[JSON] = [{"configMap": config}]
+    if desired.in_place:  # all releases, and the word which of them
+        field = {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{ANNOTATION_RELEASE}']"}
+        sources.append({"downwardAPI": {"items": [{"path": RELEASE_FILE, "fieldRef": field}]}})
+    else:
+        config["items"] = [{"key": CONFIG_FILE, "path": CONFIG_FILE}]
     for index, model in enumerate(desired.models):
         if model.ca_secret:
             items = [{"key": model.ca_key, "path": ca_path(index)}]
@@ -231,7 +233,18 @@ def pod_template(owner: Owner, desired: Desired, revision: str, *, image: str, p
         CONTAINER_SERVER,
         image,
         pull_policy,
-        ["python", "-P", "-m", "runtime", "serve", "--config", config, "--grace", str(GRACE_PERIOD)],
+        [
+            "python",
+            "-P",
+            "-m",
+            "runtime",
+            "serve",
+            "--config",
+            config,
+            "--grace",
+            str(GRACE_PERIOD),
+            *(["--release-file", f"{CONFIG_FOLDER}/{RELEASE_FILE}"] if desired.in_place else []),
+        ],
         [*environment, *own_env],  # type: ignore[list-item]
     )
     server |= {

@@ -149,11 +149,6 @@ SERVING_REFUSED: list[tuple[Tree, str, str]] = [
         "updateStrategy.canary.hooks: url must begin with http:// or https://",
     ),
     (
-        {"updateStrategy": {"type": "InPlace"}},
-        "updateStrategy.type",
-        "updateStrategy.type InPlace is not supported yet: use RollingUpdate, Canary or Recreate",
-    ),
-    (
         {"updateStrategy": {"canary": CANARY}},
         "updateStrategy",
         "updateStrategy.canary needs type: Canary: change the type or remove the block",

@@ -1,4 +1,4 @@
-"""Updates in running pods on a real API server: pods are told one by one, and nothing else about them changes."""
+"""Updates in running pods on a real API server: told one by one, and nothing else about them changes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ class InPlace:
 
     async def apply(self, version: str = "v1.0.0", **spec: object) -> None:
         models = [{"name": "resnet50", "pinned": pinned(version)}]
-        await self.harness.apply(
-            **{"replicas": 3, "updateStrategy": {"type": "InPlace"}, "models": models, **spec}
-        )
+        wanted: dict[str, object] = {"replicas": 3, "updateStrategy": {"type": "InPlace"}, "models": models}
+        await self.harness.apply("resnet50", **wanted | spec)
 
     async def config(self) -> dict[str, object]:
         (found,) = await self.harness.live.list_live(ctrl.CONFIG_MAP, namespace=self.harness.namespace)
