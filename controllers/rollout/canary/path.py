@@ -68,7 +68,9 @@ def waits_for(v: View) -> str:
     path, now = v.state.path, v.facts.now
     match path.way:
         case Way.Opening:
-            return f"the routers to take the route, asked for {now - v.state.traffic.asked_at:.0f} s ago"
+            words = f"the routers to take the route, asked for {now - v.state.traffic.asked_at:.0f} s ago"
+            said = v.facts.report.message if v.facts.report.change == v.state.traffic.change else ""
+            return f"{words}: {said}" if said else words
         case Way.Entering | Way.Leaving:
             to = "routers" if path.to_routers else "pods"
             if path.seen_at is None:
