@@ -29,6 +29,7 @@ FIGURES = Figures(
     behind_newcomer=12,
     backlog_writes={"create services": 202},
     shares={"etcd": 1.0},
+    restarts=0,
     settling=1.0,
     idle=600.0,
     idle_cpu=0.1,

@@ -34,6 +34,7 @@ from .world import ROOT, Operator, admin_stub, make_nodes, world
 NEWCOMER = "newcomer"
 WARM = 10.0
 QUIET = 5.0
+MOST_RESTARTS = 5
 _CACHE = "controller_runtime_py_cache_"
 
 
@@ -49,6 +50,7 @@ class Run:
         self._arguments = arguments
         self._namespace = env.create_namespace("scale")
         self._operator = Operator(env, self._namespace, arguments.workers)
+        self.restarts = 0
 
     async def figures(self) -> Figures:
         count = self._arguments.models
@@ -105,6 +107,7 @@ class Run:
                 behind_newcomer=behind,
                 backlog_writes=backlog,
                 shares=shares,
+                restarts=self.restarts,
                 settling=settling,
                 idle=self._arguments.idle,
                 idle_cpu=after.cpu - before.cpu,
@@ -139,11 +142,17 @@ class Run:
         await until(up, 300.0)
 
     def _alive(self) -> None:
-        """Raise EnvtestError, with its last words, if a program has ended."""
+        """Start the operator again if it has ended, as the kubelet would (a lost lease ends it). Raises
+        EnvtestError, with its last words, if it does so again and again or another program has ended.
+        """
         for program in self._programs:
             program.check()
-        assert self._operator.process is not None
-        self._operator.process.check()
+        if self._operator.ended:
+            if self.restarts == MOST_RESTARTS and self._operator.process is not None:
+                self._operator.process.check()
+            self.restarts += 1
+            self._say("the operator ended (see .local/bench/scale-operator.log) and is started again")
+            self._operator.start()
 
     def _usage(self) -> Usage:
         self._alive()
@@ -171,10 +180,10 @@ class Run:
         was, and the seconds it took.
         """
         count = self._arguments.models
-        await until(lambda: 2 * sum(map(bool, models.phases.values())) >= count, self._arguments.deadline)
+        await self._progress(models, lambda: 2 * sum(map(bool, models.phases.values())) >= count)
         await client.create(model(self._namespace, NEWCOMER, endpoint))
         began = time.monotonic()
-        await until(lambda: NEWCOMER in models.ready, self._arguments.deadline)
+        await self._progress(models, lambda: NEWCOMER in models.ready)
         took = models.ready[NEWCOMER] - began
         behind = count - sum(at <= models.ready[NEWCOMER] for name, at in models.ready.items()) + 1
         self._say(f"the newcomer was Ready after {took:.1f} s, {behind} models before it were not")
@@ -182,15 +191,15 @@ class Run:
 
     async def _all_ready(self, models: Models, count: int, began: float) -> int:
         try:
-            await self._progress(models, count)
+            await self._progress(models, lambda: len(models.ready) >= count)
         except TimeoutError:
             self._say(f"given up after {self._arguments.deadline:.0f} s: {models.summary()}")
         else:
             self._say(f"all Ready {time.monotonic() - began:.1f} s after the operator started")
         return len(models.ready)
 
-    async def _progress(self, models: Models, wanted: int) -> None:
-        """Until so many are Ready, telling how it goes."""
+    async def _progress(self, models: Models, condition: Callable[[], bool]) -> None:
+        """Until `condition` holds, telling how it goes."""
         told = time.monotonic()
 
         def reached() -> bool:
@@ -199,7 +208,7 @@ class Run:
             if time.monotonic() - told > 15.0:
                 told = time.monotonic()
                 self._say(f"  {models.summary()}")
-            return len(models.ready) >= wanted
+            return condition()
 
         await until(reached, self._arguments.deadline)
 

@@ -50,6 +50,7 @@ class Figures:
     behind_newcomer: int
     backlog_writes: Mapping[str, int]
     shares: Mapping[str, float]
+    restarts: int
     settling: float
     idle: float
     idle_cpu: float
@@ -76,7 +77,8 @@ class Figures:
         """What is no bar but worth knowing."""
         kinds = ", ".join(f"{kind.partition('.')[0]} {count}" for kind, count in self.objects.items())
         rows = [
-            f"backlog: {self.seconds:.1f} s, {self.cpu:.1f} CPU s; the newcomer {self.newcomer:.1f} s",
+            f"backlog: {self.seconds:.1f} s, {self.cpu:.1f} CPU s; the newcomer {self.newcomer:.1f} s; "
+            f"restarts of an operator that ended: {self.restarts}",
             "CPU s of the others: " + ", ".join(f"{name} {used:.0f}" for name, used in self.shares.items()),
             f"cached: {kinds}; {self.cache_bytes / 2**20:.1f} MiB encoded",
             f"memory: empty {self.empty:.1f}, now {self.resident:.1f}, at most {self.peak:.1f} MiB",

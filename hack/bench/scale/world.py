@@ -12,7 +12,7 @@ import yaml
 from aiohttp import web
 
 import controller_runtime as ctrl
-from controller_runtime.testing import Envtest
+from controller_runtime.testing import Envtest, EnvtestError
 from controller_runtime.testing._processes import Process, find_binary, free_ports
 from hack.cluster import binaries
 from hack.cluster.console import Console
@@ -183,6 +183,17 @@ class Operator:
 
     def start(self) -> None:
         self.process = Process(self._command, self._log)
+
+    @property
+    def ended(self) -> bool:
+        """By itself."""
+        if self.process is None:
+            return False
+        try:
+            self.process.check()
+        except EnvtestError:
+            return True
+        return False
 
     def stop(self) -> None:
         """With SIGTERM, as a rollout of the operator does."""
