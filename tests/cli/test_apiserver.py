@@ -121,12 +121,16 @@ async def test_commands_and_views(apiserver: Envtest, namespace: str, kubectl: K
             assert (code, err) == (0, "")
             assert out.startswith("svc: run 1: resume: done")
             watch = await kubectl.start("status", "svc", "-w")
-            assert watch.stdout is not None
-            await asyncio.wait_for(watch.stdout.readline(), 60)
-            assert (await kubectl("abort", "svc"))[0] == 0
-            desk.look(1)
-            await told(client, key, desk)
-            shown, _ = await asyncio.wait_for(watch.communicate(), 120)
+            try:
+                assert watch.stdout is not None
+                await asyncio.wait_for(watch.stdout.readline(), 60)
+                assert (await kubectl("abort", "svc"))[0] == 0
+                desk.look(1)
+                await told(client, key, desk)
+                shown, _ = await asyncio.wait_for(watch.communicate(), 120)
+            finally:
+                if watch.returncode is None:
+                    watch.kill()
             assert watch.returncode == 1
             assert shown.decode().splitlines()[-1] == "svc: run 1 ended: Aborted (aborted by command)"
         code, _, err = await kubectl("promote", "svc", "--full")
