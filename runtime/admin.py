@@ -32,6 +32,7 @@ class Admin:
         gpus: Gpus,
         token: str = "",
     ) -> None:
+        self._reloader = reloader
         self._registry = registry = reloader.registry
         self._repository = Repository(reloader, token=token)
         self._revision = labels.get("revision", "")
@@ -58,7 +59,8 @@ class Admin:
             encode, content_type = choose_encoder(request.headers.get("Accept", ""))
             return web.Response(body=encode(self._metrics), headers={"Content-Type": content_type})
         if request.path == "/progress":
-            body = orjson.dumps(progress(self._registry, self._revision))
+            told = progress(self._registry, self._revision)
+            body = orjson.dumps({**told, "release": self._reloader.release()})
             return web.Response(body=body, content_type=JSON)
         if request.path == "/livez":
             return web.Response(body=b'{"live":true}', content_type=JSON)

@@ -34,8 +34,10 @@ class Target:
 
 class Source(Protocol):
     """Where the desired state stands. `changed` is cheap and is asked a few times a second; `read` blocks and
-    raises ArtifactError with one line.
+    raises ArtifactError with one line. `revision` is what the desired state that was read last calls itself.
     """
+
+    revision: str
 
     def changed(self) -> bool: ...
     def read(self) -> Sequence[Target]: ...
@@ -45,6 +47,7 @@ class Fixed:
     """The models of the command line."""
 
     def __init__(self, specs: Sequence[ModelSpec]) -> None:
+        self.revision = ""
         self._targets = [Target(spec=spec) for spec in specs]
 
     def changed(self) -> bool:
@@ -69,6 +72,7 @@ class ConfigFile:
         self._path = path
         self._models = models
         self._release = release
+        self.revision = ""
         self._told = self._last = self._look()
 
     @property
@@ -88,7 +92,9 @@ class ConfigFile:
 
     def read(self) -> Sequence[Target]:
         desired = load_config(self.path)
-        return [Target(spec=from_entry(entry, self._models), entry=entry) for entry in desired.models]
+        targets = [Target(spec=from_entry(entry, self._models), entry=entry) for entry in desired.models]
+        self.revision = desired.revision
+        return targets
 
     def _look(self) -> Hashable:
         path = self.path

@@ -16,16 +16,16 @@ from runtime import golden, memory
 from runtime.desired import Source, Target
 from runtime.errors import ModelError, Reason
 from runtime.fetch import Files
+from runtime.generations import Generations
 from runtime.logs import Logger
 from runtime.model import Model
-from runtime.prestart import Prestarted, prestart
+from runtime.prestart import Prestarted
 from runtime.registry import Registry, Reload
-from runtime.signature import check_successor
+from runtime.signature import Wire, check_successor
 from runtime.slot import Stage
 from runtime.spec import Limits
 
 _WATCH_EVERY = 0.25
-_WORKER_GRACE = 5.0
 # How long a generation that nobody uses stays: a request whose body is on its way may still name it.
 _LINGER = 0.5
 
@@ -63,15 +63,14 @@ class Reloader:
         *,
         pulled_to: Path = Path("/models"),
         any_signature: bool = False,
-        adopt: Callable[[Model], None] = lambda model: None,
     ) -> None:
         self._source = source
+        self._taken = source.revision
         self._limits = limits
         self._log = log
         self._files = Files(pulled_to)
         self._any_signature = any_signature
-        self.adopt = adopt  # told of each generation before it begins
-        self._alive: list[Model] = []
+        self._generations = Generations(limits, log)
         self._seats: dict[str, Seat] = {}
         self._promised: dict[str, int] = {}
         self._taken_out: dict[str, Hashable] = {}
@@ -79,16 +78,18 @@ class Reloader:
         self._read = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._actors: list[asyncio.Task[None]] = []
-        self._stopping = False
-        models = []
-        for target, started in ready_made:
-            model = Model(started, limits, log)
-            models.append(model)
-            self._alive.append(model)
-            seat = self._seats[target.spec.name] = Seat(name=target.spec.name, target=target)
+        for target, _ in ready_made:
+            name = target.spec.name
+            seat = self._seats[name] = Seat(name=name, target=target)
             if not target.spec.problem or target.entry is None:
                 seat.settled = target.identity
-        self.registry = Registry(models)
+        self.registry = Registry(self._generations.first(ready_made))
+
+    def on_new(self, adopt: Callable[[Model], None]) -> None:
+        """`adopt` is told of each generation before it begins, also of those that are there."""
+        self._generations.adopt = adopt
+        for model in self._generations.alive:
+            adopt(model)
 
     # What others ask for. All in the loop's thread.
 
@@ -130,6 +131,25 @@ class Reloader:
         self._taken_out[name] = target.identity if target is not None else None
         self._want(name, None)
 
+    def release(self) -> Wire:
+        """How far the newest desired state is: Pending, Done, or Failed with the reason of the first model
+        that does not serve it.
+        """
+        state, reason, message = "Done", "", ""
+        for seat in self._seats.values():
+            model = self.registry.models.get(seat.name)
+            if seat.target is None or seat.name in self.registry.unloaded:
+                continue
+            error = seat.error or (model.error if model is not None else None)
+            waits = seat.trying is not None or seat.settled != seat.target.identity
+            if waits or (error is None and (model is None or not model.whole)):
+                state = "Pending"
+            elif error is not None and not reason:
+                reason, message = error.reason.value, f"model {seat.name}: {error.message}"
+        if state == "Done" and reason:
+            state = "Failed"
+        return {"revision": self._taken, "state": state, "reason": reason, "message": message}
+
     async def _reread(self) -> None:
         self._read.clear()
         self._dirty.set()
@@ -143,7 +163,6 @@ class Reloader:
         async with asyncio.TaskGroup() as group:
             self._group = group
             for name, model in self.registry.models.items():
-                self.adopt(model)
                 seat = self._seats[name]
                 if seat.settled is not None:
                     group.create_task(model.run())
@@ -153,25 +172,20 @@ class Reloader:
 
     def quiesce(self) -> None:
         """Nothing new is begun and what is being prepared is given up; what serves goes on."""
-        self._stopping = True
+        self._generations.stopping = True
         for actor in self._actors:
             actor.cancel()
 
     async def stop(self) -> None:
         """Ends all generations; `run` returns then. Raises RuntimeError when memory was never given back."""
         self.quiesce()
-        models = list(self._alive)
-        await asyncio.gather(*(model.stop(_WORKER_GRACE) for model in models))
-        for model in models:
-            model.close()
+        await self._generations.stop()
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_WATCH_EVERY)
-            now = loop.time()
-            for model in self._alive:
-                model.check(now)
+            self._generations.check(loop.time())
             if self._source.changed():
                 self._dirty.set()
 
@@ -187,6 +201,7 @@ class Reloader:
                 self._log.error("desired state not read", reason=error.reason.value, message=error.message)
             else:
                 self.registry.problem = ""
+                self._taken = self._source.revision
                 self._take(targets)
             self._read.set()
 
@@ -339,11 +354,7 @@ class Reloader:
 
     def _make(self, target: Target) -> Model:
         workers = sum(seat.target.spec.workers for seat in self._seats.values() if seat.target is not None)
-        started = prestart(target.spec, self._limits, total_workers=max(1, workers))
-        model = Model(started, self._limits, self._log)
-        self.adopt(model)
-        self._alive.append(model)
-        return model
+        return self._generations.make(target, workers=workers)
 
     def _install(self, model: Model, old: Model | None) -> None:
         """The swap."""
@@ -373,30 +384,7 @@ class Reloader:
     def _retire(self, model: Model, *, linger: float) -> None:
         """It ends once it holds no request, `linger` seconds from now at the soonest."""
         assert self._group is not None
-        self._group.create_task(self._drained(model, linger))
-
-    async def _drained(self, model: Model, linger: float) -> None:
-        loop = asyncio.get_running_loop()
-        model.on_change = lambda: None
-        began = loop.time()
-        # Every request ends within its own limit, so the second bound is only for what must not happen.
-        while loop.time() - began < linger or not model.idle:
-            if self._stopping or loop.time() - began > self._limits.request + 1.0:
-                break
-            await asyncio.sleep(0.05)
-        if self._stopping:
-            return  # `stop` ends it with the others, after the requests
-        model.retired = True
-        await model.stop(_WORKER_GRACE)
-        self._alive.remove(model)
-        seconds = round(loop.time() - began, 3)
-        try:
-            model.close()
-        except RuntimeError as error:
-            self._log.error("memory leaked", model=model.spec.name, error=str(error))
-        self._log.info(
-            "generation retired", model=model.spec.name, model_version=model.spec.version, seconds=seconds
-        )  # fmt: skip
+        self._group.create_task(self._generations.retire(model, linger=linger))
 
     def _counted(self, model: Model, result: str, reason: str) -> None:
         counts = model.metrics.reloads

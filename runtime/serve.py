@@ -75,7 +75,7 @@ class Service:
         self._termination_log = termination_log
         self._reported: set[str] = set()
         self._http.tracing = self._tracing = tracing
-        reloader.adopt = self._adopt
+        reloader.on_new(self._adopt)
 
     def _adopt(self, model: Model) -> None:
         model.on_change = self._changed

@@ -232,11 +232,14 @@ def test_a_pod_takes_what_is_released_to_it(config: Config, nets: Mapping[str, P
     config.write(model(nets["linear"], "v1.0.0"))
     with serving(*config.arguments(), "--release-file", str(release)) as running:
         (config.folder / "models-ab12.yaml").write_text(
-            yaml.safe_dump(desired([model(nets["linear2"], "v2.0.0")]))
+            yaml.safe_dump({**desired([model(nets["linear2"], "v2.0.0")]), "revision": "ab12"})
         )
         assert serves(running, "v1.0.0")
+        done = {"revision": "r1", "state": "Done", "reason": "", "message": ""}
+        assert running.progress()["release"] == done
         release.write_text("ab12")
-        wait_for(lambda: serves(running, "v2.0.0"))
+        wait_for(lambda: running.progress()["release"] == {**done, "revision": "ab12"})
+        assert serves(running, "v2.0.0")
         release.write_text("")
         wait_for(lambda: serves(running, "v1.0.0"))
 
