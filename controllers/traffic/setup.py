@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import controller_runtime as ctrl
 
-from ..kinds import MANAGED_SELECTOR
+from ..kinds import MANAGED_SELECTOR, PADDLE_SERVICE
 from ..resources import router
 from .envoy.address import Address
 from .envoy.admission import TokenReviews
 from .envoy.fleet import Fleet
-from .envoy.leader import Leader
+from .envoy.leader import Leader, persisted
 from .envoy.metrics import RouterMetrics
 from .envoy.provider import EnvoyProvider
 from .envoy.routers import RouterOptions, RouterReconciler, namespace_key
@@ -48,8 +48,13 @@ def setup(manager: ctrl.Manager, options: TrafficOptions, channel: ctrl.Channel)
     meters = None if options.unable else RouterMetrics(manager.metrics.registry)
     fleet = Fleet(channel.enqueue, settled, meters=meters)
     admission = TokenReviews(manager.client)
+
+    def ports(namespace: str) -> dict[ctrl.Key, int]:
+        services = cache.informer(PADDLE_SERVICE).list(namespace=namespace)
+        return {one.key: split.port for one in services if (split := persisted(one)) is not None}
+
     provider = EnvoyProvider(
-        world, fleet, published, unable=options.unable, problem=lambda: admission.problem
+        world, fleet, published, unable=options.unable, problem=lambda: admission.problem, persisted=ports
     )
     providers: dict[str, Provider] = {"Envoy": provider}
     reconciler = RouterReconciler(

@@ -1,6 +1,6 @@
 """The Envoy provider: what the PaddleService controller talks to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import controller_runtime as ctrl
 
@@ -26,9 +26,13 @@ class EnvoyProvider:
         *,
         unable: str = "",
         problem: Callable[[], str] = lambda: "",
+        persisted: Callable[[str], Mapping[ctrl.Key, int]] = lambda namespace: {},
     ) -> None:
-        """unable: why this operator cannot run routers, or "". problem: why no router gets in, or ""."""
+        """unable: why this operator cannot run routers, or "". problem: why no router gets in, or "".
+        persisted: the ports in the statuses of a namespace, for as long as the caches have not told all.
+        """
         self._problem = problem
+        self._persisted = persisted
         self._world = world
         self._fleet = fleet
         self._published = published
@@ -85,4 +89,6 @@ class EnvoyProvider:
         return Backend(selector=router.selector(), http=split.port, grpc=split.port + 1)
 
     def port(self, service: ctrl.Key, uid: str, known: int) -> int:
-        return self._world.port(service, uid, known)
+        there = {} if self._open else self._persisted(service.namespace)
+        taken = [port for key, port in there.items() if key != service]
+        return self._world.port(service, uid, known, taken)

@@ -54,6 +54,7 @@ class World:
         before = state.split()
         if state.uid and state.uid != uid:
             state.asked = None
+            self._release(service.namespace, state.uid)
         state.uid, state.persisted = uid, persisted
         return self._changed(service, before)
 
@@ -63,6 +64,7 @@ class World:
         if state is None:
             return ""
         before = state.split()
+        self._release(service.namespace, state.uid)
         state.uid, state.persisted, state.asked = "", None, None
         return self._changed(service, before)
 
@@ -130,14 +132,17 @@ class World:
             return EMPTY
         return known
 
-    def port(self, service: ctrl.Key, uid: str, known: int) -> int:
-        """See Provider.port. What was given out stays reserved until the service is gone."""
+    def port(self, service: ctrl.Key, uid: str, known: int, taken: Iterable[int] = ()) -> int:
+        """See Provider.port. What was given out stays reserved until the service is gone. taken: what is not
+        free either, as long as this world does not know everything.
+        """
         reserved = self._reserved.setdefault(service.namespace, {})
         others = {port for port, owner in reserved.items() if owner != uid} | {
             split.port
             for key in self.services(service.namespace)
             if key != service and (split := self.split(key)) is not None
         }
+        others.update(taken)
         mine = [port for port, owner in reserved.items() if owner == uid]
         first, last = self._ports
         pairs = (last - first + 1) // 2
@@ -151,6 +156,12 @@ class World:
                 reserved[port] = uid
                 return port
         raise LookupError(f"all {pairs} pairs of listener ports are taken in namespace {service.namespace}")
+
+    def _release(self, namespace: str, uid: str) -> None:
+        """Give back the port of an object that is gone."""
+        reserved = self._reserved.get(namespace, {})
+        for port in [port for port, owner in reserved.items() if owner == uid]:
+            del reserved[port]
 
     def _parts(self, namespace: str) -> Iterable[Part]:
         for key in self.services(namespace):

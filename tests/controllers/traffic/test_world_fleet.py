@@ -95,6 +95,11 @@ class TestWorld:
         with pytest.raises(LookupError, match="100 pairs"):
             world.port(SERVICE, "one more", 0)
         assert world.port(ctrl.Key("other", "s"), "u", 0)
+        first = ctrl.Key(NAMESPACE, "s0")
+        world.live(first, "u0", None)
+        world.live(SERVICE, UID, None)
+        world.gone(first)  # and its port is free
+        assert world.port(SERVICE, "one more", 0)
 
 
 def router(name: str = "r", *, ready: bool = True, deleting: bool = False) -> Router:
@@ -225,6 +230,17 @@ class TestVerify:
         assert not scene.fleet.target(NAMESPACE).parts
         scene.provider.open()
         assert scene.fleet.target(NAMESPACE).parts
+
+    async def test_before_all_is_known_no_port_of_another_status_is_given(self) -> None:
+        scene = Scene()
+        other = ctrl.Key(NAMESPACE, "other")
+        provider = EnvoyProvider(
+            scene.world, scene.fleet, lambda namespace: None, persisted=lambda namespace: {other: 20000}
+        )
+        assert provider.port(SERVICE, UID, 20000) != 20000
+        assert provider.port(other, "u", 20000) == 20000
+        provider.open()
+        assert provider.port(other, "u", 20000) == 20000
 
     async def test_trouble_with_the_routers_is_said(self) -> None:
         scene = Scene()
