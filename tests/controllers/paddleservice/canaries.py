@@ -1,5 +1,6 @@
 """A canary on a real API server: scripted routers and verdicts, endpoints that follow, a clock of its own."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -12,6 +13,7 @@ from controllers.kinds import (
     LABEL_SERVICE,
     PADDLE_SERVICE,
 )
+from controllers.paddleservice.questions import Answer, Question
 from controllers.paddleservice.watcher import SERVICE_NAME, Surroundings
 from controllers.resources.wire import at
 from controllers.traffic import Backend, Pending, Refused, Split, Unreachable, Verification, Verified
@@ -58,6 +60,19 @@ class Routers:
         return known or PORT
 
 
+@dataclass
+class Said:
+    """What pods and hooks answer, as if they had been asked; None before."""
+
+    answer: Answer | None = None
+    asked: set[str] = field(default_factory=set)
+
+    def ask(self, key: ctrl.Key, questions: Iterable[Question]) -> Mapping[str, Answer]:
+        names = [question.name for question in questions]
+        self.asked.update(names)
+        return {name: self.answer for name in names if self.answer is not None}
+
+
 class Canaries(Harness):
     """Every `turn` is a pass, then the world does its part: pods, endpoints, a verdict for what is judged."""
 
@@ -68,7 +83,12 @@ class Canaries(Harness):
         if not hasattr(self, "routers"):
             self.routers = Routers()
             self.mixed: list[str] = []
-        return Surroundings(providers={"Envoy": self.routers}, servers=("default",))
+            self.said = Said()
+        return Surroundings(
+            providers={"Envoy": self.routers},
+            servers=("default",),
+            questions=self.said,  # type: ignore[arg-type]
+        )
 
     async def canary(
         self, version: str, *, replicas: int = 2, provider: str = "", rules: object = None, **block: object

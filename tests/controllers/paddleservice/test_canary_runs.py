@@ -5,6 +5,7 @@ import json
 import pytest
 
 import controller_runtime as ctrl
+from controllers.paddleservice.questions import Answer
 
 from .canaries import ROUTERS, Canaries
 from .harness import condition
@@ -172,6 +173,31 @@ async def test_commands_are_done_once_and_answered(canaries: Canaries) -> None:
     assert state["history"][-1]["ending"] == "Aborted"  # type: ignore[index]
     told = [message for _, reason, message in canaries.told.events if reason == "CanaryCommand"]
     assert told[-1] == "abort: done (run 1)"
+
+
+async def test_pods_and_hooks_are_asked_before_the_run_goes_on(canaries: Canaries) -> None:
+    await canaries.first()
+    hooks = [{"name": "approve", "url": "http://hooks.default/approve"}]
+    await canaries.canary("v1.1.0", readinessPath="/v2/health/ready", hooks=hooks)
+    await canaries.until("Preparing")
+    canaries.said.answer = Answer(False, "answers 503")
+    for _ in range(6):
+        await canaries.turn()
+    status = await canaries.status()
+    assert status["canary"]["phase"] == "Preparing"  # type: ignore[index]
+    assert "the readiness path of every pod" in str(condition(status, "Progressing")["message"])
+    canaries.said.answer = Answer(True)
+    await canaries.until("Analysing")
+    canaries.said.answer = Answer(False, "answers 403")
+    for _ in range(3):
+        await canaries.turn()
+    status = await canaries.status()
+    assert status["canary"]["phase"] == "Analysing"  # type: ignore[index]
+    assert "the approve hook, which answers 403" in str(condition(status, "Progressing")["message"])
+    canaries.said.answer = Answer(True)
+    await canaries.rest()
+    assert {"hook/1-0-1/approve", "hook/1-1-1/approve"} <= canaries.said.asked
+    assert (await canaries.canary_status())["history"][-1]["ending"] == "Promoted"  # type: ignore[index]
 
 
 async def test_an_analysis_that_somebody_else_made_says_nothing(canaries: Canaries) -> None:
