@@ -80,6 +80,9 @@ class EnvoyProvider:
         why = self._trouble.get(split.service.namespace, "") or self._problem()
         if why and isinstance(found, Pending | Unreachable):
             return Unreachable(change=split.change, reason=why)
+        target = self._fleet.target(split.service.namespace)
+        if split == self._world.split(split.service) and target.part(split.service.name) is None:
+            return Pending(change=split.change, reason=f"another service has listener port {split.port}")
         return found
 
     async def remove(self, service: ctrl.Key, uid: str) -> None:

@@ -113,10 +113,11 @@ class Backend:
     status: int = 200
     delay: float = 0.0
     hits: int = 0
+    received: int = 0
     runner: web.AppRunner | None = None
 
     async def start(self) -> Backend:
-        app = web.Application()
+        app = web.Application(client_max_size=64 << 20)
         app.router.add_route("*", "/{path:.*}", self._answer)
         self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self.runner.setup()
@@ -126,7 +127,7 @@ class Backend:
         return self
 
     async def _answer(self, request: web.Request) -> web.Response:
-        await request.read()
+        self.received = len(await request.read())
         self.hits += 1
         if self.delay:
             await asyncio.sleep(self.delay)

@@ -196,6 +196,18 @@ async def test_a_killed_backend_costs_no_request_and_errors_of_a_model_eject_nob
         assert await proxy.count(100) == {"aaaa": 100}
 
 
+async def test_a_body_of_any_size_passes() -> None:
+    async with running() as proxy, backends("aaaa") as (stable,):
+        proxy.slices(endpoint_slice("aaaa", [stable.port]))
+        wanted = split(1, port=proxy.port)
+        proxy.ask(wanted)
+        await proxy.verified(wanted)
+        for size in (0, 1 << 20, 20 << 20):
+            async with proxy.client.post(f"http://127.0.0.1:{proxy.port}/x", data=b"x" * size) as answer:
+                assert answer.status == 200
+            assert stable.received == size
+
+
 async def test_who_is_no_router_gets_nothing() -> None:
     async with running(start=False) as proxy:
         proxy.ask(split(1, port=proxy.port))

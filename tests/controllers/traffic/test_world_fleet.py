@@ -251,6 +251,13 @@ class TestVerify:
         await provider.apply(split(7, port=20000))
         assert scene.world.split(SERVICE) != split(7, port=20000)
 
+    async def test_whose_port_is_taken_is_told(self) -> None:
+        scene = Scene()
+        await scene.verdict(1)
+        late = split(1, port=20000, service=ctrl.Key(NAMESPACE, "zzz"))
+        await scene.provider.apply(late)
+        assert "listener port 20000" in getattr(await scene.provider.verify(late), "reason", "")
+
     async def test_removing_takes_the_listeners_away(self) -> None:
         scene = Scene()
         await scene.verdict(1)
