@@ -73,7 +73,7 @@ class Reading:
         counted anew where the step machine gives the same sentence here.
         """
         here = waits_for(self.view)
-        current = self.condition in (f"Canary{self.state.phase}", "CanaryRolledBack")
+        current = self.condition in (f"Canary{self.state.phase}", "CanaryRefused")
         if not self.said or not current or _shape(self.said) == _shape(here):
             # Steps count from 1 for people, and which one it is stands beside.
             return here.replace(f"of step {self.state.step}, ", "of this step, ")

@@ -197,6 +197,14 @@ def test_the_operator_knows_more_and_its_numbers_are_older() -> None:
     assert stale.waits != hooked
 
 
+def test_at_rest_only_a_refusal_is_the_operators_to_tell() -> None:
+    desk = at(Phase.Draining)
+    desk.until(Phase.Idle)
+    refused = "--prometheus is not set: no server could judge the run"
+    assert reading(desk, message=refused, reason="CanaryRefused").waits == refused
+    assert reading(desk, message="run 1: rolled back", reason="CanaryRolledBack").waits == ""
+
+
 def test_a_service_without_any_canary() -> None:
     raw = service(Desk())
     raw["status"] = {"stableRevision": "old", "updatedRevision": "old"}
