@@ -13,7 +13,7 @@ from e2e.canary import asks, harm
 from e2e.canary.trial import Trial, canary
 from e2e.kube import metadata_of, until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 Trials = Callable[..., Trial]
 KILLS = int(os.environ.get("KILLS", "8"))

@@ -12,7 +12,7 @@ from e2e.canary.replies import between
 from e2e.canary.trial import Trial, canary
 from e2e.kube import condition
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 Trials = Callable[..., Trial]
 

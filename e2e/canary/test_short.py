@@ -10,7 +10,7 @@ from e2e.canary import asks
 from e2e.canary.trial import Trial, canary
 from e2e.kube import condition
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 def test_promoted_and_rolled_back(trial: Callable[..., Trial]) -> None:
