@@ -148,6 +148,8 @@ class Router:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop.set())
         shutil.rmtree(RUN / "token", ignore_errors=True)
+        for left in RUN.glob("admin-*.sock"):  # of a container before this one
+            left.unlink()
         self.tokens.renew()
         waiting = self.start()
         while not self.stop.wait(BEAT):
