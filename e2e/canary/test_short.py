@@ -20,7 +20,7 @@ def test_promoted_and_rolled_back(trial: Callable[..., Trial]) -> None:
     for one in (good, bad):
         one.change("v1.0.0")
     for one in (good, bad):
-        one.begin(rate=30, kept=False)
+        one.begin(rate=30)
     good.change("v1.1.0")
     bad.change("v1.1.0", faults="errors=0.4")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from e2e.canary.record import Moment, Recorder, changes, recorded
 from e2e.canary.replies import Reply
 from e2e.fixtures import Namespace
 from e2e.kube import Kube, condition, status_of, until
+from hack.cluster import paths
 from hack.images import names
 
 JSON = dict[str, object]
@@ -76,9 +78,13 @@ class Trial:
         return self.ns.model(self.name, self.keys[version], version=version, serving=block)
 
     def begin(
-        self, version: str = "v1.0.0", *, rate: float = 50.0, kept: bool = True, **options: object
+        self, version: str = "v1.0.0", *, rate: float = 50.0, kept: bool = False, **options: object
     ) -> None:
-        """The first version, ready and under load."""
+        """The first version, ready and under load.
+
+        Kept connections that are older than the run lead straight to the pods until they end, for up to six
+        minutes: for shares and verdicts each request has its own.
+        """
         self.change(version, **options)
         self.ns.phase(self.name, "Ready", within=120)
         self._recorder = self._stack.enter_context(recorded(self.kube, self.ns.name, self.name))
@@ -96,6 +102,7 @@ class Trial:
         """`kubectl paddle canary <verb>`; what it prints. Fails if it does."""
         from cli.main import main  # the plugin's own code, in this process
 
+        os.environ.setdefault("KUBECTL", str(paths.kubectl()))
         options = [self.name, "-n", self.ns.name, "--kubeconfig", str(self.kube.kubeconfig), *arguments]
         return run_cli(main, ["canary", verb, *options])
 
