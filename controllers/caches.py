@@ -22,8 +22,13 @@ def _without(field: str) -> Callable[[ctrl.JSON], ctrl.JSON]:
     return shrink
 
 
-#: What nobody reads is not kept: the largest part of a Pod and of a ConfigMap.
-TRANSFORMS = {ctrl.POD: _without("spec"), ctrl.CONFIG_MAP: _without("data")}
+def _config_map(raw: ctrl.JSON) -> ctrl.JSON:
+    """One that never changes is looked at for its labels only; of pods that change in place it is read."""
+    return _without("data")(raw) if raw.get("immutable") else raw
+
+
+#: What nobody reads is not kept: the largest part of a Pod and of most ConfigMaps.
+TRANSFORMS = {ctrl.POD: _without("spec"), ctrl.CONFIG_MAP: _config_map}
 
 
 def referenced_models(service: ctrl.Object) -> list[str]:

@@ -53,7 +53,9 @@ def desired(models: Sequence[Mapping[str, object]]) -> dict[str, object]:
 
 
 def model(path: Path, version: str, name: str = "lin", **extra: object) -> dict[str, object]:
-    return {**entry(name, path), "version": version, "engine": "native", "threads": 1, **extra}
+    """An entry of models.yaml for a folder; ONNX when it holds such a file, which starts in half the time."""
+    onnx: dict[str, object] = {"framework": "onnx", "engine": "auto"} if any(path.glob("*.onnx")) else {}
+    return {**entry(name, path), "version": version, "engine": "native", "threads": 1, **onnx, **extra}
 
 
 def serves(running: Running, version: str, name: str = "lin") -> bool:

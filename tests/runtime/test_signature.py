@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from runtime.errors import ModelError, Reason, RequestError
-from runtime.signature import Signature, TensorSpec, check_servable, narrowed
+from runtime.signature import Signature, TensorSpec, check_servable, check_successor, narrowed
 
 X = TensorSpec("x", "FP32", (-1, 3))
 Y = TensorSpec("y", "FP32", (-1, 2))
@@ -62,3 +62,42 @@ def test_what_no_request_could_carry_is_refused(signature: Signature) -> None:
     with pytest.raises(ModelError):
         check_servable(signature)
     assert check_servable(REAL) is REAL
+
+
+def signature(x: TensorSpec = X, y: TensorSpec = Y) -> Signature:
+    return Signature((x,), (y,))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (REAL, REAL),
+        (signature(TensorSpec("x", "FP32", (1, 3))), REAL),  # an input that takes more
+        (REAL, Signature((X,), (Y, TensorSpec("more", "FP32", (-1,))))),  # an output nobody asks for
+        (REAL, signature(y=TensorSpec("y", "FP32", (1, 2)))),
+        (signature(y=TensorSpec("y", "FP32", (1, 2))), REAL),
+    ],
+)
+def test_what_may_follow_without_telling_clients(old: Signature, new: Signature) -> None:
+    check_successor(old, new)
+
+
+@pytest.mark.parametrize(
+    ("new", "text"),
+    [
+        (signature(TensorSpec("z", "FP32", (-1, 3))), "input 'x' is gone; the new version has ['z']"),
+        (signature(TensorSpec("x", "FP64", (-1, 3))), "input 'x' was FP32 and is FP64"),
+        (signature(TensorSpec("x", "FP32", (1, 3))), "input 'x' was [-1, 3], is [1, 3]"),
+        (signature(TensorSpec("x", "FP32", (-1, 3, 1))), "input 'x' was [-1, 3], is [-1, 3, 1]"),
+        (
+            Signature((X, TensorSpec("w", "FP32", (1,))), (Y,)),
+            "input 'w' is new, and requests do not have it",
+        ),
+        (signature(y=TensorSpec("y", "FP32", (-1, 5))), "output 'y' was [-1, 2], is [-1, 5]"),
+        (Signature((X,), ()), "output 'y' is gone; the new version has none"),
+    ],
+)
+def test_what_clients_would_have_to_change_for_is_refused(new: Signature, text: str) -> None:
+    with pytest.raises(ModelError) as error:
+        check_successor(REAL, new)
+    assert (error.value.reason, error.value.message) == (Reason.SIGNATURE_CHANGED, text)

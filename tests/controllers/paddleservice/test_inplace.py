@@ -6,12 +6,19 @@ import pytest
 import yaml
 
 import controller_runtime as ctrl
+from controllers.caches import TRANSFORMS
 from controllers.kinds import ANNOTATION_RELEASE
 from controllers.probe import Observation
 
 from .harness import Harness, condition, pinned
 
 pytestmark = pytest.mark.apiserver
+
+
+def test_the_cache_keeps_what_is_read_of_a_config_map() -> None:
+    keep = TRANSFORMS[ctrl.CONFIG_MAP]
+    assert keep({"data": {"a": "b"}}) == {"data": {"a": "b"}}
+    assert keep({"immutable": True, "data": {"a": "b"}}) == {"immutable": True}
 
 
 class InPlace:
