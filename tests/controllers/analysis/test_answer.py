@@ -107,3 +107,6 @@ def test_no_reply_raises_anything_else_nor_gives_a_wrong_kind_of_number(status: 
     with contextlib.suppress(PrometheusError):
         answer = read(status, body)
         assert answer.value is None or abs(answer.value) < float("inf")
+    with contextlib.suppress(PrometheusError):
+        answers = read_batch(status, body, ["value", "data"])
+        assert set(answers) == {"value", "data"}
