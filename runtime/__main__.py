@@ -99,7 +99,45 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--log-level", default="info", choices=["debug", "info", "warning", "error"], help="of the JSON lines"
     )
+    looked = commands.add_parser("inspect", help="what a model's files are, and which engines load them")
+    looked.add_argument("path", type=Path, metavar="PATH", help="folder or file")
+    looked.add_argument("--json", action="store_true", help="for programs")
+    load = commands.add_parser(
+        "bench", help="let clients ask a server as fast as they can", formatter_class=_Defaults
+    )
+    load.add_argument("--url", default="http://127.0.0.1:8080", help="of the server")
+    load.add_argument("--model", required=True, help="its name there")
+    load.add_argument("--concurrency", type=int, default=8, help="clients")
+    load.add_argument("--seconds", type=float, default=10.0, help="that are measured")
+    load.add_argument("--warm-up", type=float, default=1.0, help="seconds before that")
+    load.add_argument("--rows", type=int, default=1, help="of every request")
+    load.add_argument("--length", type=int, default=1, help="of every other open dimension")
+    load.add_argument("--json", action="store_true", help="for programs")
     return parser
+
+
+def _tool(options: argparse.Namespace) -> int:
+    if options.command == "inspect":
+        from runtime import inspect
+
+        return inspect.main(options.path, as_json=options.json)
+    from runtime import bench
+
+    if min(options.concurrency, options.seconds, options.rows, options.length) <= 0 or options.warm_up < 0:
+        print("runtime: numbers must be above 0", file=sys.stderr)
+        return 2
+    return bench.main(
+        bench.Options(
+            url=options.url,
+            model=options.model,
+            concurrency=options.concurrency,
+            seconds=options.seconds,
+            warm_up=options.warm_up,
+            rows=options.rows,
+            length=options.length,
+        ),
+        as_json=options.json,
+    )
 
 
 def _environ(*names: str) -> str:
@@ -113,6 +151,8 @@ class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    if options.command != "serve":
+        return _tool(options)
     try:
         limits = _limits(options)
         if os.environ.get("PADDLE_FAULTS"):
