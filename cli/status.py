@@ -157,6 +157,8 @@ def _sides_line(analysis: Wire) -> list[str]:
     for model in maps(mapping(analysis.get("status")).get("models")):
         for side in ("candidate", "baseline"):
             cells = mapping(model.get(side))
+            if cells.get("samples") is None:
+                continue  # the window has just begun
             found.append(
                 f"{side} {words.count(cells.get('samples'))} requests, "
                 f"{words.share(cells.get('errorRate'))} errors, "

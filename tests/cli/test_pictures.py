@@ -57,6 +57,14 @@ Waits for:  the analysis of this step, attempt 1
     )
 
 
+def test_a_window_that_has_just_begun_has_nothing_to_tell() -> None:
+    desk = at(Phase.Analysing)
+    seen = reading(desk, analysis(desk, models=[{"name": "m", "candidate": {}, "baseline": {}}]))
+    assert line(seen) == (
+        "Analysing; step 1 of 3, weight 5 %; passes 2/3; waits for the analysis of this step, attempt 1"
+    )
+
+
 def test_a_rolled_back_run() -> None:
     desk = at(Phase.Analysing)
     desk.verdict(Verdict.Failed)
