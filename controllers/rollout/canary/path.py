@@ -21,7 +21,8 @@ def needed(v: View) -> bool:
 
 
 def opened(v: View) -> Canary:
-    traffic = v.state.traffic.ask(v.state.alone, v.facts.now)
+    # Whatever was in force before, by another provider, the routers have not heard of it.
+    traffic = v.state.traffic.cleared(v.facts.now).ask(v.state.alone, v.facts.now)
     return replace(v.on(Way.Opening), traffic=traffic)
 
 

@@ -249,6 +249,13 @@ async def test_without_a_proxy_the_pods_are_the_weight(canaries: Canaries) -> No
     assert min(a + b for a, b in sizes) >= 4
     await canaries.rest()
     assert canaries.routers.history == []
+    await canaries.canary("v1.2.0", replicas=4)
+    await canaries.rest()
+    assert (await canaries.status())["models"][0]["version"] == "v1.2.0"  # type: ignore[index]
+    assert [split.weight for split in canaries.routers.history] == [0, 50, 100, 0], (
+        "the routers were told all"
+    )
+    assert canaries.mixed == []
 
 
 async def test_another_strategy_ends_the_run_before_it_begins(canaries: Canaries) -> None:

@@ -178,3 +178,17 @@ def test_without_a_proxy_what_grows_is_ready_before_the_other_shrinks() -> None:
     one.command(Verb.Abort)
     back = one.look(1, pods={"old": Pods(spec=2, ready=2), "new": Pods(spec=2, ready=2)})
     assert scales(back)["old"] == 4
+
+
+def test_another_providers_weights_are_none_that_the_routers_have() -> None:
+    one = desk(route=Route.Pending)
+    known = Traffic(
+        weights=(("old", 100),), change=7, asked_at=1.0, verified_at=2.0, possible=(("old", 100),)
+    )
+    one.state = Canary(stable="old", traffic=known)
+    decision = one.look()
+    assert one.state.path.way is Way.Opening
+    assert decision.effects == (SetWeight(weights=(("old", 100),), change=8),)
+    back = Desk(plan=PLAN, facts=Facts(now=1e6, wanted="new", pods=OLD), route=Route.Pending)
+    back.state = Canary(stable="old", traffic=Traffic(change=7, verified_at=2.0))
+    assert back.look().effects == (SetWeight(weights=(("old", 100),), change=8),)
