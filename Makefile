@@ -13,6 +13,7 @@ export CONTROLLER_RUNTIME_ASSETS := $(CACHE)/bin
 # node (a node of our own on this host, default) or kind (Docker and a network needed)
 export CLUSTER ?= node
 PYTEST_ARGS ?=
+DEMO_ARGS ?=
 
 .PHONY: help
 help: ## print this list
@@ -54,8 +55,8 @@ undeploy: venv ## remove the operator and its CRDs
 	@$(PY) -m hack.deploy down
 
 .PHONY: demo
-demo: venv ## everything, end to end: cluster, images, operator, a real OCR model, a rolling update
-	@$(PY) -m hack.demo
+demo: venv ## everything, end to end: cluster, images, operator, a real OCR model, updates and canaries (DEMO_ARGS=--no-canary: without)
+	@$(PY) -m hack.demo $(DEMO_ARGS)
 
 .PHONY: plugin
 plugin: venv ## build the kubectl plugin: .local/kubectl-paddle, one file for any PATH

@@ -1,21 +1,24 @@
-"""`python -m hack.demo`: from nothing to text read from a picture, then a rolling update under load."""
+"""`python -m hack.demo`: from nothing to text read from a picture, then updates and canaries under load."""
 
 import argparse
 import asyncio
+import json
 import os
 import statistics
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from minio.error import S3Error
 from urllib3.exceptions import HTTPError
 
+from cli.errors import CliError
+from hack import plugin
 from hack.cluster import paths
-from hack.demo import load, model, ocr, predict, reach, store, watch
+from hack.demo import canary, load, model, ocr, predict, reach, store, watch
 from hack.deploy import __main__ as deploy
 from hack.deploy import render, rollout
 from hack.deploy.kubectl import Kubectl, KubectlError
@@ -72,11 +75,17 @@ def prepare(steps: Steps) -> Kubectl:
     options = render.Options(
         operator_image=os.environ.get("OPERATOR_IMAGE") or deploy.local_image(kubectl, names.OPERATOR),
         runtime_image=os.environ.get("RUNTIME_IMAGE") or deploy.local_image(kubectl, names.RUNTIME),
+        router_image=os.environ.get("ROUTER_IMAGE") or deploy.local_image(kubectl, names.ROUTER),
+        prometheus=deploy.PROMETHEUS,
         minio_endpoint=STORE_URL,
     )
     deploy.up(kubectl, options)
     rollout.wait(kubectl, "object-store", "object-store", timeout=60.0)
     return kubectl
+
+
+def patch(kubectl: Kubectl, change: Mapping[str, object]) -> None:
+    kubectl.run("patch", watch.KIND, NAME, "-n", NAMESPACE, "--type=merge", "-p", json.dumps(change))
 
 
 def upload(kubectl: Kubectl, version: str, files: dict[str, bytes]) -> None:
@@ -89,6 +98,8 @@ def upload(kubectl: Kubectl, version: str, files: dict[str, bytes]) -> None:
 
 def serve(kubectl: Kubectl) -> str:
     sample = deploy.CONFIG / "samples" / "ocr.yaml"
+    if kubectl.call("get", watch.KIND, NAME, "-n", NAMESPACE).returncode == 0:
+        patch(kubectl, canary.WITHOUT)
     print(f"  $ kubectl apply -f {sample.relative_to(paths.ROOT)}")
     kubectl.run("apply", "-n", NAMESPACE, "--server-side", "--force-conflicts", "-f", str(sample))
     started = time.monotonic()
@@ -124,15 +135,7 @@ def read_picture(kubectl: Kubectl, alphabet: Sequence[str]) -> None:
 
 async def update(kubectl: Kubectl, alphabet: Sequence[str], version: str) -> load.Outcome:
     """Applies `version` under load; returns what the requests came to."""
-    asked = predict.as_binary(NAME, ocr.preprocess(ocr.draw("Paddle"), least=0))
-
-    def check(body: bytes, header: int) -> str:
-        probabilities, answered = predict.from_binary(body, header)
-        reading = ocr.decode(probabilities, alphabet)
-        if reading.text != "Paddle":
-            raise ValueError(f"read {reading.text!r}")
-        return answered
-
+    asked, check = question(alphabet)
     outcome = load.Outcome()
     stop = asyncio.Event()
     change = f'{{"spec": {{"version": "{version}", "storage": {{"key": "{NAME}/{version}/"}}}}}}'
@@ -146,6 +149,48 @@ async def update(kubectl: Kubectl, alphabet: Sequence[str], version: str) -> loa
             finally:
                 stop.set()
     return outcome
+
+
+def question(alphabet: Sequence[str]) -> tuple[predict.Request, Callable[[bytes, int], str]]:
+    """A request with a small picture, and the check that its answer is read right."""
+    asked = predict.as_binary(NAME, ocr.preprocess(ocr.draw("Paddle"), least=0))
+
+    def check(body: bytes, header: int) -> str:
+        probabilities, answered = predict.from_binary(body, header)
+        reading = ocr.decode(probabilities, alphabet)
+        if reading.text != "Paddle":
+            raise ValueError(f"read {reading.text!r}")
+        return answered
+
+    return asked, check
+
+
+def canaries(kubectl: Kubectl, steps: Steps, fetched: model.Model) -> None:
+    """A good version promoted, then a slow one rolled back by itself."""
+    request, check = question(ocr.characters(fetched.dictionary))
+    served = canary.Served(namespace=NAMESPACE, name=NAME, request=request, check=check, rate=RATE)
+    plugin.build(plugin.DEFAULT)
+    demo = time.strftime("%Y-%m-%dT%H-%M-%S")
+    good = canary.change("v1.1.0", f"{NAME}/v1.1.0/", demo=demo)
+    try:
+        steps.say("a canary: 30 % of the requests for a good version, judged by Prometheus, then all")
+        upload(kubectl, "v1.1.0", fetched.files)
+        finish("v1.1.0", asyncio.run(canary.run(kubectl, served, good, "Promoted")))
+        steps.say("a canary of a version that answers a second too late")
+        upload(kubectl, "v1.2.0", fetched.files)
+        slow = canary.change("v1.2.0", f"{NAME}/v1.2.0/", demo=demo, faults=canary.SLOW)
+        finish("v1.2.0", asyncio.run(canary.run(kubectl, served, slow, "AnalysisFailed")))
+    finally:
+        patch(kubectl, good)  # asks for what serves: nothing happens
+
+
+def finish(version: str, outcome: load.Outcome) -> None:
+    """Prints a load's outcome. Raises DemoError if a request failed, or none was the version's."""
+    report(outcome)
+    if outcome.failures:
+        raise DemoError(f"{outcome.failures.total()} requests failed during the change to {version}")
+    if not outcome.versions[version]:
+        raise DemoError(f"{version} answered no request")
 
 
 def _change(kubectl: Kubectl, change: str) -> None:
@@ -179,8 +224,9 @@ What next:
   kubectl describe paddlemodel {NAME}                    # conditions, events, digest
   kubectl explain paddlemodel.spec
   kubectl patch paddlemodel {NAME} --type=merge \\
-    -p '{{"spec": {{"version": "v1.0.0", "storage": {{"key": "{NAME}/v1.0.0/"}}}}}}'      # roll back
+    -p '{{"spec": {{"version": "v1.0.0", "storage": {{"key": "{NAME}/v1.0.0/"}}}}}}'      # back, judged as any change
   kubectl -n paddle-monitoring port-forward svc/prometheus 9090
+  PATH={plugin.DEFAULT.parent}:$PATH kubectl paddle canary history {NAME}
 
 Clean up:
   kubectl delete -f config/samples/ocr.yaml           # the model only
@@ -188,7 +234,7 @@ Clean up:
   make cluster-down                                   # everything""")
 
 
-def run() -> None:
+def run(*, with_canaries: bool) -> None:
     steps = Steps()
     kubectl = prepare(steps)
     steps.say("a pretrained model into the object store")
@@ -202,18 +248,22 @@ def run() -> None:
     steps.say("a second version, under load")
     upload(kubectl, "v1.0.1", fetched.files)
     outcome = asyncio.run(update(kubectl, alphabet, "v1.0.1"))
-    report(outcome)
-    if outcome.failures or not outcome.versions["v1.0.1"]:
-        raise DemoError(f"{outcome.failures.total()} requests failed during the update")
+    finish("v1.0.1", outcome)
+    if with_canaries:
+        canaries(kubectl, steps, fetched)
     steps.say("done")
     closing(kubectl)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    argparse.ArgumentParser(prog="python -m hack.demo", description=__doc__).parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="python -m hack.demo", description=__doc__)
+    parser.add_argument(
+        "--canary", action=argparse.BooleanOptionalAction, default=True, help="end with two canaries"
+    )
+    options = parser.parse_args(arguments)
     code = 1
     try:
-        run()
+        run(with_canaries=options.canary)
         code = 0
     except* (
         DemoError,
@@ -221,6 +271,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         KubectlError,
         rollout.RolloutError,
         watch.NotReady,
+        canary.NotEnded,
+        plugin.PluginError,
+        CliError,
         S3Error,
         HTTPError,
         OSError,
