@@ -224,7 +224,7 @@ What next:
   kubectl describe paddlemodel {NAME}                    # conditions, events, digest
   kubectl explain paddlemodel.spec
   kubectl patch paddlemodel {NAME} --type=merge \\
-    -p '{{"spec": {{"version": "v1.0.0", "storage": {{"key": "{NAME}/v1.0.0/"}}}}}}'      # back, judged as any change
+    -p '{{"spec": {{"version": "v1.0.0", "storage": {{"key": "{NAME}/v1.0.0/"}}}}}}'   # back, as a canary
   kubectl -n paddle-monitoring port-forward svc/prometheus 9090
   PATH={plugin.DEFAULT.parent}:$PATH kubectl paddle canary history {NAME}
 
