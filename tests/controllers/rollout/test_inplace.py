@@ -156,3 +156,19 @@ def test_too_few_pods_do_not_make_a_base() -> None:
     assert not release(target="r2", base="r1", pods=done, wanted=2, offered=True).promote
     assert release(target="r2", base="r1", pods=done, wanted=1, offered=True).promote
     assert not release(target="r2", base="r1", pods=[], wanted=0, offered=True).promote
+
+
+def test_what_a_pod_says_counts_and_not_what_it_was_told() -> None:
+    def state(**more: str) -> State:
+        return Pod(name="a", ready=True, **more).towards("r2", "r1")
+
+    assert state() is State.WAITING
+    assert state(told="r2") is State.TAKING
+    assert state(told="r2", taken="r1", state="Done") is State.TAKING
+    assert state(told="r2", taken="r2", state="Pending") is State.TAKING
+    assert state(told="r2", taken="r2", state="Done") is State.DONE
+    assert state(told="r2", taken="r2", state="Failed") is State.FAILED
+    # Of the base it is believed unasked, unless it was told something else.
+    assert Pod(name="a", ready=True).towards("r1", "r1") is State.DONE
+    assert Pod(name="a", ready=True, told="r1").towards("r1", "r1") is State.DONE
+    assert Pod(name="a", ready=True, told="r2").towards("r1", "r1") is State.WAITING
