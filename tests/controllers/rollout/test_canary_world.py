@@ -2,7 +2,7 @@
 clock jumps, late writers, commands at any time. What must hold, holds in every history.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -41,6 +41,8 @@ from controllers.rollout.canary import (
 )
 from controllers.rollout.canary.rows import ROWS
 
+from .provider import Provider
+
 REPLICAS = 4
 REVISIONS = ("a", "b", "c")
 PLANS = (
@@ -51,40 +53,6 @@ PLANS = (
 #: Ways to a higher step that are neither a skip.
 STEPS = {"passed", "step over", "promote"}
 LEAPS = {"promote-full", "steps edited"}
-
-
-@dataclass
-class Provider:
-    """Takes a write, puts it in force later (or never), and reports."""
-
-    mode: Route = Route.Verified
-    change: int = 0
-    weights: dict[str, int] | None = None
-    force: dict[str, int] | None = None
-    drifted: bool = False
-    removed: int = 0
-
-    def remove(self, change: int) -> None:
-        if self.mode is not Route.Unreachable:
-            self.removed, self.weights, self.force = change, None, None
-
-    def write(self, effect: SetWeight) -> None:
-        if effect.change < self.change or self.mode is Route.Unreachable or effect.change <= self.removed:
-            return
-        self.drifted = False
-        self.change, self.weights = effect.change, dict(effect.weights)
-
-    def work(self) -> None:
-        if self.mode is Route.Verified and self.weights is not None and not self.drifted:
-            self.force = dict(self.weights)
-
-    def report(self) -> Report:
-        if self.mode is not Route.Verified:
-            return Report(change=self.change, route=self.mode, message="as the provider is")
-        if self.drifted:
-            return Report(change=self.change, route=Route.Drifted)
-        done = self.force == self.weights
-        return Report(change=self.change, route=Route.Verified if done else Route.Pending)
 
 
 class World(RuleBasedStateMachine):
