@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import yaml
 
 from tests.runtime.conftest import Running, serving, wait_for
 from tests.runtime.reloading import Config, ask, desired, load, loaded, model, serves
+from tests.runtime.sick import SICK_RUN, Sick
 from tests.support.models import write_onnx
 
 
@@ -125,9 +127,8 @@ def test_what_cannot_serve_changes_nothing(
 
 
 def test_a_newer_change_takes_the_place_of_one_under_way(
-    config: Config, nets: Mapping[str, Path], sick: object, tmp_path: Path
+    config: Config, nets: Mapping[str, Path], sick: Sick, tmp_path: Path
 ) -> None:
-    assert callable(sick)
     gate = tmp_path / "gate"
     env = sick("while os.path.exists(os.environ['GATE']): time.sleep(0.01)\nreturn make()")
     config.write(model(nets["linear"], "v1.0.0"))
@@ -153,9 +154,8 @@ def test_a_newer_change_takes_the_place_of_one_under_way(
 
 
 def test_a_worker_that_dies_while_the_next_one_loads(
-    config: Config, nets: Mapping[str, Path], sick: object, tmp_path: Path
+    config: Config, nets: Mapping[str, Path], sick: Sick, tmp_path: Path
 ) -> None:
-    assert callable(sick)
     gate = tmp_path / "gate"
     env = sick("while os.path.exists(os.environ['GATE']): time.sleep(0.01)\nreturn make()")
     config.write(model(nets["linear"], "v1.0.0", workers=2))
@@ -178,10 +178,33 @@ def test_a_worker_that_dies_while_the_next_one_loads(
         wait_for(lambda: len(running.workers()) == 2)
 
 
-def test_sigterm_during_a_reload(
-    config: Config, nets: Mapping[str, Path], sick: object, tmp_path: Path
+def test_what_the_old_version_has_begun_it_ends(
+    config: Config, nets: Mapping[str, Path], sick: Sick, tmp_path: Path
 ) -> None:
-    assert callable(sick)
+    hold = tmp_path / "hold"
+    act = "while os.path.exists(os.environ['SICK_FILE']): time.sleep(0.01)"
+    env = sick(SICK_RUN.format(act=act).strip()) | {"SICK_FILE": str(hold)}
+    config.write(model(nets["linear"], "v1.0.0"))
+    with serving(*config.arguments(), env=env) as running, ThreadPoolExecutor(1) as threads:
+        hold.touch()
+        begun = threads.submit(ask, running)
+        wait_for(lambda: running.metric("inference_inflight_requests") == 1)
+        config.write(model(nets["linear2"], "v2.0.0"))
+        happened(running, "model swapped", 1)
+        # Its own end, not a time: it is there as long as the request is.
+        assert running.metric("inference_inflight_requests") == 1
+        assert len(running.workers()) == 2
+        assert running.events("generation retired") == []
+        hold.unlink()
+        assert begun.result(60.0) == (200, "v1.0.0")
+        assert serves(running, "v2.0.0")
+        happened(running, "generation retired", 1)
+        wait_for(lambda: len(running.workers()) == 1)
+
+
+def test_sigterm_during_a_reload(
+    config: Config, nets: Mapping[str, Path], sick: Sick, tmp_path: Path
+) -> None:
     gate = tmp_path / "gate"
     env = sick("while os.path.exists(os.environ['GATE']): time.sleep(0.01)\nreturn make()")
     config.write(model(nets["linear"], "v1.0.0"))
