@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument("--health-address", default="0.0.0.0:8081", metavar="HOST:PORT")
     flags.add_argument("--metrics-address", default="0.0.0.0:8080", metavar="HOST:PORT")
-    flags.add_argument("--workers", type=_positive, default=4, help="reconciles at once, per controller")
+    flags.add_argument("--workers", type=_positive, default=16, help="reconciles at once, per controller")
     flags.add_argument(
         "--runtime-image",
         default=os.environ.get("PADDLE_RUNTIME_IMAGE", ""),

@@ -23,7 +23,8 @@ class Options:
     resolve_concurrency: int = 16
     #: How often the store is asked whether the content behind the same address has changed.
     drift_interval: float = 600.0
-    workers: int = 4
+    #: Reconciles at once, per controller: they wait for the API server most of their time.
+    workers: int = 16
     #: The Prometheus servers that canaries may be judged by.
     prometheus: tuple[Server, ...] = ()
     #: Whether canaries may be judged by queries that users write.

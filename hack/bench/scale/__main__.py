@@ -265,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = argparse.ArgumentParser(prog="python -m hack.bench.scale", description=__doc__)
     flags.add_argument("--models", type=int, default=5000)
     flags.add_argument("--idle", type=float, default=600.0, metavar="SECONDS")
-    flags.add_argument("--workers", type=int, default=4, help="of each controller, as the operator's flag")
+    flags.add_argument("--workers", type=int, default=16, help="of each controller, as the operator's flag")
     flags.add_argument("--deadline", type=float, default=3600.0, metavar="SECONDS", help="for the backlog")
     arguments = flags.parse_args(argv)
     os.environ["PYTHONPATH"] = str(ROOT)
