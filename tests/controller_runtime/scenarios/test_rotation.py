@@ -192,7 +192,7 @@ async def test_12_a_new_authority_under_load(server: Envtest, space: str, tmp_pa
             async with load(client, space) as made:
 
                 async def more() -> bool:
-                    return len(made) > count + 20
+                    return len(made) > count + 8
 
                 count = 0
                 await eventually(more)
