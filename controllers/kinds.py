@@ -36,6 +36,8 @@ ANNOTATION_TRAFFIC_CHANGE: Final = f"{GROUP}/traffic-change"
 
 #: On a serving pod: the release that it is told to take. On the ConfigMap of a pod set: the one new pods get.
 ANNOTATION_RELEASE: Final = f"{GROUP}/release"
+#: On a serving pod: when it was told that last. Writing it has the kubelet look at the pod's volumes again.
+ANNOTATION_RELEASE_TOLD: Final = f"{GROUP}/release-told"
 
 FINALIZER: Final = f"{GROUP}/in-use"
 

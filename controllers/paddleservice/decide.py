@@ -22,6 +22,7 @@ from ..resources.service import (
 )
 from ..resources.wire import JSON, at, mapping, maps
 from ..rollout.identity import release_of
+from ..rollout.inplace import PATIENCE
 from ..traffic import flip
 from . import inplace
 from .canary_effects import canary_effects, looks_again
@@ -72,6 +73,8 @@ def decide(observed: Observed, now: datetime) -> Decision:
     if rollout.awaiting_latency:
         waits.append(1.0)
     waits += looks_again(rollout)
+    if rollout.release is not None and rollout.release.waits:
+        waits.append(PATIENCE)
     ends = [pod.lost_at for pod in observed.pods if pod.lost_at is not None and not pod.ended]
     waits += [(end - now).total_seconds() + 0.1 for end in ends if end > now]
     if observed.foreign:
@@ -153,7 +156,7 @@ def _effects(observed: Observed, rollout: Rollout, now: datetime) -> list[Effect
     effects += _main_service(observed, rollout)
     effects += canary_effects(observed, rollout)
     effects += _revision(observed, rollout)
-    effects += inplace.effects(observed, rollout)
+    effects += inplace.effects(observed, rollout, now)
     for revision in observed.revisions:
         size = rollout.sizes.get(revision.hash, revision.replicas)
         if size == revision.replicas:

@@ -5,11 +5,12 @@ lets it take it. `rollout.inplace` decides; the runtime loads, swaps and reports
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 
 import controller_runtime as ctrl
 
 from ..conditions import Condition, Status, Type, one_line
-from ..kinds import ANNOTATION_RELEASE
+from ..kinds import ANNOTATION_RELEASE, ANNOTATION_RELEASE_TOLD
 from ..reasons import Reason
 from ..resources.config import CONFIG_FILE, config_text, release_file
 from ..resources.deployment import ANNOTATION_MODELS
@@ -19,14 +20,14 @@ from ..rollout import inplace
 from ..rollout.identity import release_of
 from ..rollout.inplace import Release, State
 from .effects import Effect, Merge
-from .observed import Child, Observed, Pod
+from .observed import Child, Observed, Pod, moment
 from .rollout import Rollout, models_json, models_of, pods_of
 
 #: Pods named in status.
 MAX_PODS = 32
 
 
-def follow(observed: Observed, rollout: Rollout) -> Release | None:
+def follow(observed: Observed, rollout: Rollout, now: datetime) -> Release | None:
     """Where the update stands; None for another strategy, and before there are pods to update."""
     desired, config = observed.desired, _config(observed, rollout)
     if desired is None or not desired.in_place or rollout.target is None or config is None:
@@ -36,7 +37,7 @@ def follow(observed: Observed, rollout: Rollout) -> Release | None:
     return inplace.release(
         target=target,
         base=base,
-        pods=[_pod(observed, pod) for pod in pods_of(observed, rollout.hash)],
+        pods=[_pod(observed, pod, now) for pod in pods_of(observed, rollout.hash)],
         wanted=observed.settings.replicas,
         offered=target == base or release_file(target) in mapping(config.raw.get("data")),
     )
@@ -50,7 +51,8 @@ def _told(pod: Pod) -> str:
     return text(at(pod.raw, "metadata", "annotations", ANNOTATION_RELEASE))
 
 
-def _pod(observed: Observed, pod: Pod) -> inplace.Pod:
+def _pod(observed: Observed, pod: Pod, now: datetime) -> inplace.Pod:
+    told = moment(at(pod.raw, "metadata", "annotations", ANNOTATION_RELEASE_TOLD))
     seen = observed.seen.get(pod.uid)
     return inplace.Pod(
         name=pod.name,
@@ -60,10 +62,11 @@ def _pod(observed: Observed, pod: Pod) -> inplace.Pod:
         state=seen.release_state if seen else "",
         reason=seen.release_reason if seen else "",
         message=seen.release_message if seen else "",
+        waited=(now - told).total_seconds() if told is not None else 0.0,
     )
 
 
-def effects(observed: Observed, rollout: Rollout) -> list[Effect]:
+def effects(observed: Observed, rollout: Rollout, now: datetime) -> list[Effect]:
     """The content first, the pods after it was seen there."""
     release, desired, target = rollout.release, observed.desired, rollout.target
     config = _config(observed, rollout)
@@ -90,9 +93,12 @@ def effects(observed: Observed, rollout: Rollout) -> list[Effect]:
     if base == release.target and [dict(model) for model in target.models] != models_of(desired):
         note: JSON = {"metadata": {"annotations": {ANNOTATION_MODELS: models_json(desired)}}}
         found.append(Merge(ctrl.DEPLOYMENT, ctrl.Key(owner.namespace, target.name), target.uid, note))
-    word: JSON = {"metadata": {"annotations": {ANNOTATION_RELEASE: release.target}}}
+    told = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    word: JSON = {
+        "metadata": {"annotations": {ANNOTATION_RELEASE: release.target, ANNOTATION_RELEASE_TOLD: told}}
+    }
     for pod in pods_of(observed, rollout.hash):
-        if pod.name in release.tell:
+        if pod.name in (*release.tell, *release.again):
             found.append(Merge(ctrl.POD, ctrl.Key(owner.namespace, pod.name), pod.uid, word))
     return found
 

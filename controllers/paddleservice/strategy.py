@@ -22,4 +22,4 @@ def chosen(observed: Observed, now: datetime) -> Rollout:
     if wanted or not state.at_rest:
         return canary.follow(observed, state, now)
     rollout = follow(observed, now)
-    return replace(rollout, release=inplace.follow(observed, rollout))
+    return replace(rollout, release=inplace.follow(observed, rollout, now))

@@ -15,6 +15,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+#: Seconds after which a pod that knows nothing of what it was told is told again: its kubelet may have read
+#: the annotation before the ConfigMap, and would by itself look only a minute later.
+PATIENCE = 5.0
+
 
 class State(StrEnum):
     """Of a pod towards the target. Waiting: not told yet; Taking: told, not done."""
@@ -28,7 +32,7 @@ class State(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
     """told: the release in its annotation, "" for the base. taken, state, reason, message: what it reports of
-    the newest release it knows; taken is "" while it has not answered.
+    the newest release it knows; taken is "" while it has not answered. waited: seconds since it was told.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Pod:
     state: str = ""
     reason: str = ""
     message: str = ""
+    waited: float = 0.0
 
     def towards(self, target: str, base: str) -> State:
         """A pod that nobody asked serves the base, if it was told nothing else: nothing is under way then,
@@ -56,7 +61,8 @@ class Pod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """The decision. tell: pods to be told of the target now. promote: the target becomes the base.
+    """The decision. tell: pods to be told of the target now; again: those that did not hear it. promote: the
+    target becomes the base.
 
     states: by pod name. problem: (pod, reason, message) of the first pod that could not take it.
     """
@@ -64,9 +70,15 @@ class Release:
     target: str
     base: str
     tell: tuple[str, ...] = ()
+    again: tuple[str, ...] = ()
     promote: bool = False
     states: tuple[tuple[str, State], ...] = ()
     problem: tuple[str, str, str] | None = None
+
+    @property
+    def waits(self) -> bool:
+        """A pod is under way."""
+        return any(state is State.TAKING for _, state in self.states)
 
     @property
     def done(self) -> int:
@@ -90,10 +102,15 @@ def release(*, target: str, base: str, pods: Iterable[Pod], wanted: int, offered
         target=target,
         base=base,
         tell=_next(ordered, states) if offered and failed is None else (),
+        again=tuple(pod.name for pod in ordered if _deaf(pod, target)) if offered else (),
         promote=promote,
         states=tuple(states.items()),
         problem=problem,
     )
+
+
+def _deaf(pod: Pod, target: str) -> bool:
+    return pod.told == target != pod.taken != "" and pod.waited >= PATIENCE
 
 
 def _next(ordered: Sequence[Pod], states: dict[str, State]) -> tuple[str, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 import yaml
 
 import controller_runtime as ctrl
 from controllers.caches import TRANSFORMS
-from controllers.kinds import ANNOTATION_RELEASE
+from controllers.kinds import ANNOTATION_RELEASE, ANNOTATION_RELEASE_TOLD
 from controllers.probe import Observation
 
 from .harness import Harness, condition, pinned
@@ -153,6 +155,26 @@ async def test_a_pod_without_room_stops_it_and_the_old_version_takes_it_back(inp
     assert status["inPlace"] == {"release": base, "base": base}
     assert condition(status, "Degraded")["status"] == "False"
     assert set(await inplace.config()) == {"base", "models.yaml", f"models-{base}.yaml"}
+
+
+async def test_a_kubelet_that_missed_the_config_is_asked_again(inplace: InPlace) -> None:
+    harness = inplace.harness
+    await inplace.apply("v2.0.0")
+    await harness.once()
+    await harness.once()
+    base = (await inplace.config())["base"]
+    (pod,) = [pod for pod in await harness.pods() if ANNOTATION_RELEASE in pod.annotations]
+    ((key, target),) = [(k, t) for k, t in harness.store.targets() if t.uid == pod.uid]
+    harness.store.put(key, target, Observation(stage="Ready", release=str(base), release_state="Done"))
+    harness.client.writes.clear()
+    assert (await harness.once()).requeue_after is not None
+    assert f"patch {pod.name}" not in harness.client.writes
+    harness.later = timedelta(seconds=10)
+    await harness.once()
+    assert f"patch {pod.name}" in harness.client.writes
+    told = next(now for now in await harness.pods() if now.uid == pod.uid).annotations
+    assert told[ANNOTATION_RELEASE] == pod.annotations[ANNOTATION_RELEASE]
+    assert told[ANNOTATION_RELEASE_TOLD] > pod.annotations[ANNOTATION_RELEASE_TOLD]
 
 
 async def test_what_a_pod_cannot_change_makes_new_pods(inplace: InPlace) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controllers.rollout.inplace import Pod, Release, State, release
+from controllers.rollout.inplace import PATIENCE, Pod, Release, State, release
 
 RELEASES = ("r1", "r2", "r3")
 
@@ -151,6 +151,18 @@ def test_pods_that_do_not_serve_are_all_told() -> None:
     assert release(target="r2", base="r1", pods=mixed, wanted=2, offered=True).tell == ("b",)
 
 
+def test_a_pod_that_did_not_hear_is_told_again_and_one_that_works_is_not() -> None:
+    def again(**more: object) -> tuple[str, ...]:
+        pod = Pod(name="a", ready=True, **{"told": "r2", "taken": "r1", "state": "Done", **more})  # type: ignore[arg-type]
+        return release(target="r2", base="r1", pods=[pod], wanted=1, offered=True).again
+
+    assert again(waited=PATIENCE) == ("a",)
+    assert again(waited=PATIENCE - 1) == ()
+    assert again(waited=PATIENCE, taken="r2", state="Pending") == ()
+    assert again(waited=PATIENCE, taken="") == ()  # nobody knows
+    assert again(waited=PATIENCE, told="") == ()
+
+
 def test_too_few_pods_do_not_make_a_base() -> None:
     done = [Pod(name="a", ready=True, told="r2", taken="r2", state="Done")]
     assert not release(target="r2", base="r1", pods=done, wanted=2, offered=True).promote
@@ -159,8 +171,8 @@ def test_too_few_pods_do_not_make_a_base() -> None:
 
 
 def test_what_a_pod_says_counts_and_not_what_it_was_told() -> None:
-    def state(**more: str) -> State:
-        return Pod(name="a", ready=True, **more).towards("r2", "r1")
+    def state(told: str = "", taken: str = "", state: str = "") -> State:
+        return Pod(name="a", ready=True, told=told, taken=taken, state=state).towards("r2", "r1")
 
     assert state() is State.WAITING
     assert state(told="r2") is State.TAKING
