@@ -116,6 +116,10 @@ bench-analysis: venv ## 200 canaries on one operator: how late their looks are
 bench-traffic: venv ## weight decided -> ACK by every router, against a bar of 50 ms
 	@$(PY) -m hack.bench.traffic
 
+.PHONY: reload
+reload: venv ## 20 reloads under load, and an update in place of running pods on the real node
+	@$(PY) -m pytest tests/runtime/test_reload.py e2e/test_inplace.py -m slow -q $(PYTEST_ARGS)
+
 .PHONY: fuzz
 fuzz: venv ## ten minutes of atheris on what strangers send, then schemathesis at length (FUZZ_SECONDS)
 	@$(PY) -m pytest tests/runtime/test_fuzz.py -m slow -q $(PYTEST_ARGS)
