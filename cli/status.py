@@ -184,7 +184,7 @@ def history(reading: Reading) -> list[str]:
                 run.reason,
             )
         )
-    if state.active:
+    if state.candidate:
         rows.append(
             (
                 f"{state.run}.{state.attempt}",

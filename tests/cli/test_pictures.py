@@ -246,6 +246,13 @@ RUN   REVISION   VERSION   OUTCOME     STEP   TOOK        ENDED   WHY
     )
 
 
+def test_history_shows_a_run_that_rolls_back() -> None:
+    desk = at(Phase.Analysing)
+    desk.route = Route.Pending
+    desk.verdict(Verdict.Failed)
+    assert history(reading(desk))[-1].startswith("1.1   new        v1.1.0    RollingBack   1 ")
+
+
 def test_every_phase_can_be_shown() -> None:
     for phase in Phase:
         desk = Desk() if phase is Phase.RollingBack else at(phase)
