@@ -48,7 +48,8 @@ def _idle(reading: Reading) -> str:
 def _numbers(reading: Reading) -> Iterable[str]:
     state = reading.state
     if state.phase in (Phase.Preparing, Phase.Shifting, Phase.Promoting):
-        yield unready(reading)
+        blocked = unready(reading)
+        yield "" if blocked and blocked.split()[1] in reading.waits else blocked  # it was named before
         if reading.view.at_weight and state.traffic.verified_at is not None:
             yield f"{words.span(state.traffic.verified_at + reading.view.plan.settle - reading.now)} to go"
         elif state.deadline:

@@ -136,6 +136,11 @@ def test_a_pod_that_blocks_is_named() -> None:
         "pod svc-new-x is not ready: containers with unready status: [server]; "
         "rolled back in 9 min 59 s otherwise"
     )
+    named = "1 ready pods of new, 0 are: pod svc-new-x cannot be scheduled: no room"
+    seen = read(service(desk, message=named), [*others(desk)[:5], blocked], desk.facts.now)
+    assert explain(seen) == (
+        f"svc: run 1, Preparing new (v1.1.0) at 0 %: waits for {named}; rolled back in 9 min 59 s otherwise"
+    )
     waiting = {"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}}
     status_of_pod = {"containerStatuses": [{**waiting, "restartCount": 3}]}
     seen = read(service(desk), [*others(desk)[:5], {**blocked, "status": status_of_pod}], desk.facts.now)
