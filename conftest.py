@@ -27,10 +27,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             return 0
         return 1 if "scenarios" in item.path.parts else 2
 
+    def on_servers(item: pytest.Item) -> bool:
+        real = rank(item) < 2 or "runtime" in item.path.parts
+        return real or item.get_closest_marker("apiserver") is not None
+
     items.sort(key=rank)  # stable: the order within a file stays
     for item in items:
         short = item.get_closest_marker("slow") is None  # hundreds of kills once are enough
-        if short and (rank(item) < 2 or item.get_closest_marker("apiserver")):
+        if short and on_servers(item):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 

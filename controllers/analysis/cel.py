@@ -37,7 +37,8 @@ class Cel:
 
     def compile(self, expression: str) -> Program:
         """ValueError, one line with the place, for what is not CEL or not allowed."""
-        import cel
+        # Not the package: xds-protos has a folder `cel` too, and the wheel that comes last writes __init__.
+        from cel import cel
 
         loop = _LOOPS.search(expression)
         if loop is not None:
