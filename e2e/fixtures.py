@@ -23,6 +23,17 @@ from hack.images import names
 ROOT = Path(__file__).resolve().parents[1]
 ENDPOINT = "http://object-store.object-store.svc:8333"
 BUCKET = "models"
+#: What a pod and its containers say to pass the Pod Security level "restricted".
+POD_SECURITY: dict[str, object] = {
+    "runAsNonRoot": True,
+    "runAsUser": 1001,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY: dict[str, object] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,22 +224,14 @@ def load_pod(namespace: str, name: str, url: str, *, seconds: float, rate: float
         "spec": {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 1001,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": POD_SECURITY,
             "containers": [
                 {
                     "name": "load",
                     "image": names.RUNTIME,
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["python", "-c", LOAD, url, str(seconds), str(rate)],
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "readOnlyRootFilesystem": True,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
+                    "securityContext": CONTAINER_SECURITY,
                 }
             ],
         },

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from e2e.fixtures import Namespace, finished, hack
+from e2e.fixtures import CONTAINER_SECURITY, POD_SECURITY, Namespace, finished, hack
 from e2e.kube import Kube, metadata_of, status_of, until
 
 pytestmark = pytest.mark.cluster
@@ -134,22 +134,14 @@ def test_network_policies_hold(operator: Kube, ns: Namespace, linear: dict[str, 
                 "metadata": {"name": name, "namespace": ns.name},
                 "spec": {
                     "restartPolicy": "Never",
-                    "securityContext": {
-                        "runAsNonRoot": True,
-                        "runAsUser": 1001,
-                        "seccompProfile": {"type": "RuntimeDefault"},
-                    },
+                    "securityContext": POD_SECURITY,
                     "containers": [
                         {
                             "name": "probe",
                             "image": node_tool,
                             "imagePullPolicy": "IfNotPresent",
                             "args": ["get", f"http://{address}:{port}{path}"],
-                            "securityContext": {
-                                "allowPrivilegeEscalation": False,
-                                "readOnlyRootFilesystem": True,
-                                "capabilities": {"drop": ["ALL"]},
-                            },
+                            "securityContext": CONTAINER_SECURITY,
                         }
                     ],
                 },

@@ -13,7 +13,7 @@ import yaml
 from controllers.kinds import LABEL_REVISION
 from controllers.resources.meta import labels
 from controllers.resources.router import NAME, SNAPSHOT, selector
-from e2e.fixtures import ROOT, Namespace
+from e2e.fixtures import CONTAINER_SECURITY, POD_SECURITY, ROOT, Namespace
 from e2e.kube import Kube, metadata_of, status_of, until
 from hack.images import build, names
 
@@ -21,11 +21,6 @@ pytestmark = pytest.mark.cluster
 
 SERVICE, UID, PORT = "ocr", "11111111-1111-1111-1111-111111111111", 20000
 AGENT = (Path(__file__).parent / "traffic_agent.py").read_text()
-SECURITY = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "capabilities": {"drop": ["ALL"]},
-}
 
 
 def pod(namespace: str, name: str, image: str, command: list[str], **more: object) -> dict[str, object]:
@@ -37,11 +32,7 @@ def pod(namespace: str, name: str, image: str, command: list[str], **more: objec
         "metadata": {"name": name, "namespace": namespace, "labels": more.pop("labels", {"app": name})},
         "spec": {
             "terminationGracePeriodSeconds": 1,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 1001,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": POD_SECURITY,
             "containers": [
                 {
                     "name": "main",
@@ -51,7 +42,7 @@ def pod(namespace: str, name: str, image: str, command: list[str], **more: objec
                     "env": env,
                     "ports": more.pop("ports", [{"name": "http", "containerPort": 8000}]),
                     "readinessProbe": {"tcpSocket": {"port": "http"}, "periodSeconds": 1},
-                    "securityContext": SECURITY,
+                    "securityContext": CONTAINER_SECURITY,
                 }
             ],
             **more,

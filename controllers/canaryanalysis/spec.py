@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from ..analysis.server import DEFAULT
 from ..analysis.verdict import Ledger
+from ..conditions import timestamp
 from ..kinds import CANARY_ANALYSIS, LABEL_ROLE
 from ..resources.meta import Owner, labels
 from ..resources.wire import integer, mapping, maps, number, pruned, text
@@ -162,7 +163,7 @@ def moment(value: object) -> float:
 
 def stamp(seconds: float) -> str:
     """A time on the wire, in whole seconds, rounded down."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return timestamp(datetime.fromtimestamp(seconds, UTC))
 
 
 def _metric(raw: Mapping[str, object]) -> MetricSpec:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import controller_runtime as ctrl
 
-from ..conditions import Condition, Status, Type, one_line
+from ..conditions import Condition, Status, Type, one_line, timestamp
 from ..kinds import ANNOTATION_RELEASE, ANNOTATION_RELEASE_TOLD
 from ..reasons import Reason
 from ..resources.config import CONFIG_FILE, config_text, release_file
@@ -93,7 +93,7 @@ def effects(observed: Observed, rollout: Rollout, now: datetime) -> list[Effect]
     if base == release.target and [dict(model) for model in target.models] != models_of(desired):
         note: JSON = {"metadata": {"annotations": {ANNOTATION_MODELS: models_json(desired)}}}
         found.append(Merge(ctrl.DEPLOYMENT, ctrl.Key(owner.namespace, target.name), target.uid, note))
-    told = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    told = timestamp(now)
     word: JSON = {
         "metadata": {"annotations": {ANNOTATION_RELEASE: release.target, ANNOTATION_RELEASE_TOLD: told}}
     }

@@ -15,7 +15,7 @@ from pathlib import Path
 from e2e.canary import replies as log
 from e2e.canary.record import Moment, Recorder, changes, recorded
 from e2e.canary.replies import Reply
-from e2e.fixtures import Namespace
+from e2e.fixtures import CONTAINER_SECURITY, POD_SECURITY, Namespace
 from e2e.kube import Kube, condition, status_of, until
 from hack.cluster import paths
 from hack.images import names
@@ -24,11 +24,6 @@ JSON = dict[str, object]
 BODY = '{"inputs": {"x": [[1.0, 1.0, 1.0]]}}'
 #: Fast enough for a test, slow enough for a scrape every 2 s to show each window.
 ANALYSIS: JSON = {"interval": 5, "requiredPasses": 2}
-_RESTRICTED = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "capabilities": {"drop": ["ALL"]},
-}
 
 
 def canary(*weights: int, stable_for: int = 5, analysis: Mapping[str, object] | None = None) -> JSON:
@@ -234,18 +229,14 @@ def load_pod(namespace: str, name: str, command: Sequence[str]) -> JSON:
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": 1,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 1001,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": POD_SECURITY,
             "containers": [
                 {
                     "name": "load",
                     "image": names.RUNTIME,
                     "imagePullPolicy": "IfNotPresent",
                     "command": list(command),
-                    "securityContext": _RESTRICTED,
+                    "securityContext": CONTAINER_SECURITY,
                     "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
                 }
             ],

@@ -16,19 +16,19 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 import controller_runtime as ctrl
-from controller_runtime.testing import Envtest
+from controller_runtime.testing import Envtest, running
 from controllers import caches
 from controllers.analysis.server import Server
 from controllers.canaryanalysis.setup import setup
 from controllers.canaryanalysis.spec import stamp
 from controllers.kinds import CANARY_ANALYSIS, FIELD_MANAGER, PADDLE_SERVICE
 from controllers.options import Options
+from hack.bench.bars import Bar
 from hack.cluster import paths
 from tests.controllers.analysis.prometheus import Scripted, serving
 from tests.controllers.canaryanalysis.harness import Harness
@@ -38,24 +38,6 @@ INTERVAL = 15
 STEADY = 60.0
 #: Seconds that 99 of 100 looks may be late at most.
 LIMIT = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
-    """A figure of ours and the most it may be."""
-
-    name: str
-    value: float
-    limit: float
-    unit: str
-
-    @property
-    def holds(self) -> bool:
-        return self.value <= self.limit
-
-    def __str__(self) -> str:
-        verdict = "holds" if self.holds else "misses"
-        return f"{self.name:60} {self.value:8.2f} {self.unit:3} <= {self.limit:6.1f}  {verdict}"
 
 
 async def stand_in() -> None:
@@ -86,15 +68,8 @@ async def operator(config: ctrl.Config, namespace: str, url: str) -> AsyncIterat
     manager = ctrl.Manager(config, field_manager=FIELD_MANAGER, namespaces=[namespace], graceful_timeout=5.0)
     caches.configure(manager)
     setup(manager, Options(runtime_image="none", prometheus=(Server(name="default", url=url),)))
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(manager.run(stop))
-        try:
-            await asyncio.wait_for(manager.started.wait(), 60)
-            yield manager.metrics.registry
-        finally:
-            stop.set()
-            await task
+    async with running(manager, timeout=60):
+        yield manager.metrics.registry
 
 
 class Looks:
@@ -206,7 +181,7 @@ def main(argv: list[str] | None = None) -> int:
     report = {
         "canaries": options.canaries,
         "load": os.getloadavg(),
-        "bars": [asdict(bar) | {"holds": bar.holds} for bar in bars],
+        "bars": [bar.to_json() for bar in bars],
     }
     (folder / "analysis.json").write_text(json.dumps(report, indent=1) + "\n")
     return 0 if all(bar.holds for bar in bars) else 1

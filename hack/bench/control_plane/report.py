@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ..bars import Bar
 from .phases import Outcome
 
 CPU_BAR = 1.25
@@ -19,24 +20,6 @@ MEMORY_BAR = 110e6 / 2**20
 MEMORY_PER_OBJECT = 8 / 2**10
 Median = Callable[[Iterable[float]], float]
 PHASES = ("cold", "live", "storm", "restart")
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A figure of ours and the most it may be."""
-
-    name: str
-    value: float
-    limit: float
-    unit: str
-
-    @property
-    def holds(self) -> bool:
-        return self.value <= self.limit
-
-    def __str__(self) -> str:
-        verdict = "holds" if self.holds else "misses"
-        return f"{self.name:44} {self.value:10.2f} {self.unit:8} <= {self.limit:10.2f}  {verdict}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,16 +91,7 @@ class Report:
             "machine": machine(),
             "versions": dict(self.versions),
             "settings": dict(self.settings),
-            "bars": [
-                {
-                    "name": bar.name,
-                    "value": bar.value,
-                    "limit": bar.limit,
-                    "unit": bar.unit,
-                    "holds": bar.holds,
-                }
-                for bar in bars
-            ],
+            "bars": [bar.to_json() for bar in bars],
             "runs": [outcome.to_json() for outcome in self.outcomes],
         }
         path.write_text(json.dumps(content, indent=2) + "\n")

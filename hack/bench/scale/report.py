@@ -8,27 +8,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ..bars import Bar
+
 KIB_PER_OBJECT = 8.0
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A figure, and the most (with `least`: the least) it may be."""
-
-    name: str
-    value: float
-    limit: float
-    unit: str
-    least: bool = False
-
-    @property
-    def holds(self) -> bool:
-        return self.value >= self.limit if self.least else self.value <= self.limit
-
-    def __str__(self) -> str:
-        sign = ">=" if self.least else "<="
-        verdict = "holds" if self.holds else "misses"
-        return f"{self.name:52} {self.value:10.2f} {self.unit:8} {sign} {self.limit:10.2f}  {verdict}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +78,7 @@ class Figures:
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": machine,
             "settings": dict(settings),
-            "bars": [{**asdict(bar), "holds": bar.holds} for bar in bars],
+            "bars": [bar.to_json() for bar in bars],
             "figures": asdict(self),
         }
         path.write_text(json.dumps(content, indent=2) + "\n")

@@ -12,12 +12,12 @@ import math
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass
 
 import structlog
 
 import controller_runtime as ctrl
 from controllers.traffic import Split, Verified
+from hack.bench.bars import Bar
 from hack.cluster import binaries, paths
 from hack.cluster.console import Console
 from hack.cluster.wheels import ENVOY
@@ -26,24 +26,6 @@ from tests.controllers.traffic.proxy import NAMESPACE, Proxy, backends, endpoint
 ROUTERS = 2
 CHANGES = 100
 LIMIT = 50.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
-    """A figure of ours and the most it may be."""
-
-    name: str
-    value: float
-    limit: float
-    unit: str
-
-    @property
-    def holds(self) -> bool:
-        return self.value <= self.limit
-
-    def __str__(self) -> str:
-        verdict = "holds" if self.holds else "misses"
-        return f"{self.name:60} {self.value:8.2f} {self.unit:3} <= {self.limit:6.1f}  {verdict}"
 
 
 async def measure(services: int) -> tuple[list[float], int]:
@@ -112,7 +94,7 @@ def main() -> int:
     report = {
         "changes": CHANGES,
         "load": os.getloadavg(),
-        "bars": [asdict(bar) | {"holds": bar.holds} for bar in bars],
+        "bars": [bar.to_json() for bar in bars],
     }
     (folder / "traffic.json").write_text(json.dumps(report, indent=1) + "\n")
     return 0 if all(bar.holds for bar in bars) else 1

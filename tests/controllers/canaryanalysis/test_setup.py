@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import generate_latest
 
 import controller_runtime as ctrl
+from controller_runtime.testing import running
 from controllers import caches
 from controllers.analysis.server import Server
 from controllers.canaryanalysis.setup import setup
@@ -39,15 +40,8 @@ async def operator(
     )
     caches.configure(manager)
     setup(manager, Options(runtime_image="none", prometheus=servers))
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(manager.run(stop))
-        try:
-            await asyncio.wait_for(manager.started.wait(), 60)
-            yield manager
-        finally:
-            stop.set()
-            await task
+    async with running(manager, timeout=60):
+        yield manager
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import generate_latest
 
 import controller_runtime as ctrl
-from controller_runtime.testing import Envtest
+from controller_runtime.testing import Envtest, running
 from controllers import caches
 from controllers.analysis.server import Server
 from controllers.kinds import FIELD_MANAGER, PADDLE_SERVICE
@@ -60,15 +60,8 @@ async def operator(canaries: Canaries, config: ctrl.Config) -> AsyncIterator[ctr
         providers={"Envoy": canaries.routers},
         clock=lambda: datetime.now(UTC) + canaries.later,
     )
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(manager.run(stop))
-        try:
-            await asyncio.wait_for(manager.started.wait(), 30)
-            yield manager
-        finally:
-            stop.set()
-            await task
+    async with running(manager):
+        yield manager
 
 
 async def until(canaries: Canaries, *phases: str, path: str = "", turns: int = 200) -> None:
