@@ -11,7 +11,6 @@ from runtime.model import Model
 from runtime.registry import Registry, Reload
 from runtime.signature import Wire
 
-TERMINATION_LOG = Path("/dev/termination-log")
 _MOST_BYTES = 4096
 
 

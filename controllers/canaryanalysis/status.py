@@ -8,7 +8,6 @@ from typing import Final
 import controller_runtime as ctrl
 
 from ..analysis.condition import Values
-from ..analysis.eprocess import ALPHA
 from ..analysis.tally import Tally, Verdict
 from ..analysis.verdict import Ledger, Metric, Outcome
 from ..conditions import Condition, Type, find, merge
@@ -146,10 +145,6 @@ def _ratio(ledger: Ledger) -> float:
     """E, with three digits: a status that is equal but for noise is not written."""
     e = math.exp(min(ledger.log_e, math.log(_MOST)))
     return float(f"{e:.3g}")
-
-
-#: E at which a run fails.
-RATIO_LIMIT: Final = 1 / ALPHA
 
 
 def _model(values: ModelValues) -> dict[str, object]:
