@@ -7,14 +7,14 @@ import asyncio
 from aiohttp import web
 from aiohttp.web import BaseRequest
 
-from runtime.errors import RequestError
+from runtime.errors import GONE, RequestError
 from runtime.spec import Limits
 
 
 async def read_body(request: BaseRequest, limits: Limits) -> bytes:
     """The whole body, decompressed. Raises RequestError: 411 no length, 413 too large (before reading when
     the length says so), 408 too slow: it has `body_start` seconds and what it brings at `body_rate` bytes a
-    second.
+    second; 499 the client left in the middle of it.
     """
     length = request.content_length
     if length is None and "chunked" not in request.headers.get("Transfer-Encoding", "").lower():
@@ -47,6 +47,8 @@ async def read_body(request: BaseRequest, limits: Limits) -> bytes:
         ) from None
     except web.RequestPayloadError as error:
         raise RequestError(400, f"the body cannot be read: {error}") from None
+    except ConnectionError:
+        raise RequestError(499, GONE) from None
     return b"".join(parts)
 
 

@@ -93,6 +93,10 @@ class RequestError(Exception):
         return Code.of(self.status)
 
 
+# What a request that was given up ends with, whether it waited or was still on its way.
+GONE = "the client went away before its turn"
+
+
 def bad_request(message: str) -> RequestError:
     """A 400 whose message names the input and what to send instead."""
     return RequestError(400, message)

@@ -18,8 +18,8 @@ import httptools
 
 from runtime.body import length_allowed
 from runtime.connections import error_body
-from runtime.errors import RequestError
-from runtime.http import GONE, SERVER, Http, request_id, span_name
+from runtime.errors import GONE, RequestError
+from runtime.http import SERVER, Http, request_id, span_name
 from runtime.inference import JSON, Content, Started, Trace
 from runtime.job import Result
 from runtime.spec import Limits

@@ -17,7 +17,7 @@ from runtime.body import read_body
 from runtime.codec import v2
 from runtime.codec.request import load_object
 from runtime.connections import JSON, Server, error_body
-from runtime.errors import RequestError
+from runtime.errors import GONE, RequestError
 from runtime.inference import Inference, Started, Trace
 from runtime.logs import Logger
 from runtime.model import Model
@@ -33,7 +33,6 @@ VERSION = "0.1.0"
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 SERVER = "paddle-runtime"
 EXTENSIONS = ["binary_tensor_data", "statistics", "model_repository"]
-GONE = "the client went away before its turn"
 
 
 class Exchange(Trace):

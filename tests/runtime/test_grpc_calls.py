@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,19 @@ class Held:
     def runs(self) -> float:
         return self.server.metric('inference_duration_seconds_count{model="lin"')
 
-    def busy(self, caller: Client) -> list[grpc.Future]:
-        """Two calls that are in the worker: one runs, one is next. Others wait in the queue."""
+    @contextmanager
+    def busy(self, caller: Client) -> Iterator[list[grpc.Future]]:
+        """Two calls that are in the worker: one runs, one is next. Others wait in the queue.
+
+        At the end they have their answers: a call given up with its channel would be counted at some later
+        moment, in the next test.
+        """
         self.gate.write_text("")
         calls = [caller.v2.ModelInfer.future(raw(), timeout=DEADLINE) for _ in range(2)]
         wait_for(lambda: self.server.metric('inference_inflight_requests{model="lin"') == 2)
-        return calls
+        yield calls
+        self.gate.unlink(missing_ok=True)
+        assert [call.result().raw_output_contents for call in calls] == [[Y], [Y]]
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +72,7 @@ def held(module_held: Held) -> Iterator[Held]:
 
 
 def test_a_deadline_ends_a_call_that_waits_and_it_never_runs(held: Held) -> None:
-    with client(held.server.grpc) as one:
-        running = held.busy(one)
+    with client(held.server.grpc) as one, held.busy(one) as running:
         runs, late = held.runs(), held.code(504)
         assert status(error_of(lambda: one.infer(raw(), timeout=0.3)))[0] == "DEADLINE_EXCEEDED"
         wait_for(lambda: held.code(504) == late + 1)
@@ -76,16 +83,14 @@ def test_a_deadline_ends_a_call_that_waits_and_it_never_runs(held: Held) -> None
 
 
 def test_the_protocols_own_timeout_is_answered_by_the_server(held: Held) -> None:
-    with client(held.server.grpc) as one:
-        held.busy(one)
+    with client(held.server.grpc) as one, held.busy(one):
         request = raw(parameters={"timeout": {"int64_param": 200_000}})
         name, details = status(error_of(lambda: one.infer(request)))
         assert (name, details) == ("DEADLINE_EXCEEDED", "model 'lin' did not answer before the deadline")
 
 
 def test_a_call_that_was_given_up_is_no_fault_and_never_runs(held: Held) -> None:
-    with client(held.server.grpc) as one:
-        running = held.busy(one)
+    with client(held.server.grpc) as one, held.busy(one) as running:
         runs, cancelled = held.runs(), held.code(499)
         waiting = one.v2.ModelInfer.future(raw(), timeout=DEADLINE)
         wait_for(lambda: held.server.metric('inference_queue_requests{model="lin"') == 1)
@@ -98,8 +103,7 @@ def test_a_call_that_was_given_up_is_no_fault_and_never_runs(held: Held) -> None
 
 
 def test_a_batch_that_was_given_up_counts_each_request(held: Held) -> None:
-    with client(held.server.grpc) as one:
-        held.busy(one)
+    with client(held.server.grpc) as one, held.busy(one):
         cancelled = held.code(499)
         batch = paddle.PredictBatchRequest(requests=[{"input_tensor": TENSORS}] * 2)  # type: ignore[list-item]
         waiting = one.paddle.PredictBatch.future(batch, timeout=DEADLINE)
@@ -109,8 +113,7 @@ def test_a_batch_that_was_given_up_counts_each_request(held: Held) -> None:
 
 
 def test_a_full_queue_says_when_to_come_again(held: Held) -> None:
-    with client(held.server.grpc) as one:
-        held.busy(one)
+    with client(held.server.grpc) as one, held.busy(one):
         waiting = [one.v2.ModelInfer.future(raw(), timeout=DEADLINE) for _ in range(2)]
         wait_for(lambda: held.server.metric('inference_queue_requests{model="lin"') == 2)
         error = error_of(lambda: one.infer(raw()))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 
-from tests.runtime.conftest import Running
+from tests.runtime.conftest import Running, connect, wait_for
 from tests.runtime.requests import HEADER, X, binary, blob_input, v2
 
 MALFORMED = {
@@ -120,3 +122,24 @@ def test_malformed_binary_bodies(case: str, server: Running) -> None:
     assert got.status == 400, got.body
     assert text in str(got.json["error"])
     assert runs(server) == before
+
+
+CUT = {
+    "length": b"Connection: close\r\nContent-Length: 50\r\n\r\n{",
+    "chunked": b"Transfer-Encoding: chunked\r\n\r\n5\r\n12",
+}
+
+
+@pytest.mark.parametrize("case", list(CUT))
+def test_a_client_that_leaves_in_its_body_is_no_fault_of_ours(case: str, server: Running) -> None:
+    """Not a 500: a canary is judged by those."""
+    mark = uuid4().hex
+    head = f"POST /v2/models/lin/infer HTTP/1.1\r\nHost: x\r\nX-Request-Id: {mark}\r\n"
+    with connect(server) as connection:
+        connection.sendall(head.encode() + CUT[case])
+
+    def ended() -> list[dict[str, object]]:
+        return [line for line in server.log if line.get("request_id") == mark]
+
+    wait_for(ended)
+    assert [(line["event"], line.get("status")) for line in ended()] == [("request", 499)]
