@@ -142,6 +142,8 @@ class CanaryAnalysisSpec(BaseModel):
     """Seconds between two looks."""
     required_passes: int = Field(default=3, alias="requiredPasses")
     """Passed windows in a row that pass the step."""
+    minimum_seconds: int | None = Field(default=None, alias="minimumSeconds")
+    """Seconds from windowStart on that must be over before it passes. It may fail before; the soak is judged all the time."""
     prometheus: str = "default"
     """Name of a Prometheus server that the operator was configured with."""
     models: list[AnalysedModel]

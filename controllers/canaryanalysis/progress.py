@@ -86,8 +86,9 @@ class Step:
 
 
 def limits(spec: Spec) -> Limits:
-    """A step that asks for many passes also gets the windows for them."""
-    return Limits(passes=spec.passes, windows=max(Limits().windows, 4 * spec.passes))
+    """A step that asks for many passes, or for a long time, also gets the windows for them."""
+    meanwhile = math.ceil(spec.minimum / spec.interval)
+    return Limits(passes=spec.passes, windows=max(Limits().windows, 4 * spec.passes) + meanwhile)
 
 
 def begin(spec: Spec, now: float) -> Progress:
@@ -146,6 +147,8 @@ def answered(spec: Spec, progress: Progress, seen: Seen, now: float) -> Step:
         )
         after = replace(after, ledger=judgement.ledger, closed=(*progress.closed, window)[-KEPT:])
     verdict = tally.verdict(bounds)
+    if verdict is Verdict.Passed and not (closed and end >= spec.window_start + spec.minimum):
+        verdict = Verdict.Running  # what goes wrong until the time is over still counts
     if verdict is not Verdict.Running:
         after = _ended(after, verdict, now)
     return Step(after, judgement)

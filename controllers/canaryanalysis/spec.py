@@ -44,7 +44,7 @@ class MetricSpec:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
     """One attempt at one step of one run. interval: seconds between looks. window_start: seconds since the
-    epoch.
+    epoch. minimum: seconds from then on before which it does not pass.
     """
 
     service: str
@@ -57,6 +57,7 @@ class Spec:
     window_start: float
     interval: float = 60.0
     passes: int = 3
+    minimum: float = 0.0
     prometheus: str = DEFAULT
     models: tuple[Model, ...]
     metrics: tuple[MetricSpec, ...] = ()
@@ -82,8 +83,11 @@ def build(
     window_start: float,
     analysis: Mapping[str, object],
     models: Iterable[Model],
+    minimum: float = 0.0,
 ) -> dict[str, object]:
-    """The object for `effect`, to be created once. analysis: the PaddleService's block as on the wire."""
+    """The object for `effect`, to be created once. analysis: the PaddleService's block as on the wire.
+    minimum: seconds that it goes on at least, unless it fails.
+    """
     spec: dict[str, object] = {
         "service": owner.name,
         "run": effect.run,
@@ -94,6 +98,7 @@ def build(
         "weight": effect.weight,
         # Up: nothing from before the weight had settled is in the window.
         "windowStart": stamp(math.ceil(window_start)),
+        "minimumSeconds": math.ceil(minimum) or None,
         "models": [
             pruned(
                 {
@@ -144,6 +149,7 @@ def decode(raw: Mapping[str, object]) -> Spec:
         window_start=moment(raw.get("windowStart")),
         interval=number(raw.get("interval")) or 60.0,
         passes=integer(raw.get("requiredPasses")) or 3,
+        minimum=number(raw.get("minimumSeconds")) or 0.0,
         prometheus=text(raw.get("prometheus")) or DEFAULT,
         models=models,
         metrics=tuple(map(_metric, maps(raw.get("metrics")))),

@@ -5,7 +5,7 @@ import controller_runtime as ctrl
 from ..canaryanalysis.spec import build
 from ..kinds import ANNOTATION_TRAFFIC_CHANGE, CANARY_ANALYSIS
 from ..resources.meta import Rendered
-from ..rollout.canary import Remove, SetWeight, Stamp, StartAnalysis
+from ..rollout.canary import Phase, Remove, SetWeight, Stamp, StartAnalysis
 from .effects import Create, Effect, Merge, Shift, Unroute
 from .observed import Observed
 from .plan import analysed
@@ -43,12 +43,14 @@ def _analysis(observed: Observed, rollout: Rollout, effect: StartAnalysis) -> Cr
     assert rollout.canary is not None
     by_hash = {revision.hash: revision for revision in observed.revisions}
     analysis = observed.settings.canary.get("analysis")
+    run = rollout.canary
     body = build(
         effect,
         observed.owner,
-        window_start=rollout.canary.state.since,
+        window_start=run.state.since,
         analysis=analysis if isinstance(analysis, dict) else {},
         models=analysed(by_hash.get(effect.candidate), by_hash.get(effect.baseline)),
+        minimum=run.plan.stable_for if run.state.phase is Phase.Soaking else 0.0,
     )
     return Create(Rendered(kind=CANARY_ANALYSIS, body=body))
 

@@ -52,6 +52,34 @@ def test_three_good_windows_in_a_row_pass() -> None:
     assert three.ledger.processes["m/errors"].windows == 3
 
 
+def test_a_soak_is_judged_until_its_time_is_over() -> None:
+    """What goes bad late in the soak fails, however many windows passed; a doubt at its end is waited for."""
+    soak = spec(minimum=300.0)
+
+    def looks(*worlds: World) -> Progress:
+        progress = steps.begin(soak, 1000.0)
+        for world in worlds:
+            assert progress.running
+            progress = looked(progress, world, spec=soak).progress
+        return progress
+
+    good = [World()] * 4
+    assert looks(*good).running
+    assert looks(*good).tally.passes == 4
+    assert (looks(*good, World()).verdict, looks(*good, World()).finished) == (Verdict.Passed, 1300)
+    assert looks(*good, SICK).verdict is Verdict.Failed
+    assert looks(*good, IDLE).running  # its window is still open
+    assert looks(*good, IDLE, World()).verdict is Verdict.Passed
+
+
+def test_a_long_soak_has_the_windows_for_it() -> None:
+    soak = spec(minimum=7200.0)
+    progress = steps.begin(soak, 1000.0)
+    while progress.running:
+        progress = looked(progress, spec=soak).progress
+    assert (progress.verdict, progress.finished) == (Verdict.Passed, 8200)
+
+
 def test_a_sick_candidate_fails_at_the_first_look() -> None:
     failed = run(SICK)
     assert (failed.verdict, failed.reason) == (Verdict.Failed, "Worse")

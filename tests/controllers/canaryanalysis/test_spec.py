@@ -68,6 +68,14 @@ def test_the_short_form_has_good_defaults() -> None:
     assert isinstance(raw, dict)
     spec = decode(raw)
     assert (spec.interval, spec.passes, spec.prometheus, spec.metrics) == (60, 3, "default", ())
+    assert spec.minimum == 0
+
+
+def test_a_soak_says_how_long_it_goes_on() -> None:
+    body = build(EFFECT, OWNER, window_start=1000, analysis={}, models=[Model("m")], minimum=300)
+    raw = body["spec"]
+    assert isinstance(raw, dict)
+    assert decode(raw).minimum == 300
 
 
 @pytest.mark.parametrize(
