@@ -100,6 +100,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="HOST:PORT",
         help="where the leader serves the routers; they find it at POD_IP",
     )
+    flags.add_argument(
+        "--settle-time",
+        type=_seconds,
+        default=15.0,
+        metavar="SECONDS",
+        help="after endpoints or weights have changed, until every client is taken to follow; no less than "
+        "the proxies of the slowest node need",
+    )
     flags.add_argument("--graceful-timeout", type=_seconds, default=30.0, metavar="SECONDS")
     flags.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return flags
@@ -125,6 +133,7 @@ def options(arguments: argparse.Namespace) -> Options:
             namespace=arguments.leader_election_namespace,
         ),
         workers=arguments.workers,
+        settle=arguments.settle_time,
         prometheus=_servers(arguments.prometheus),
         allow_custom_promql=arguments.allow_custom_promql,
     )

@@ -29,6 +29,8 @@ class Options:
     prometheus: tuple[Server, ...] = ()
     #: Whether canaries may be judged by queries that users write.
     allow_custom_promql: bool = False
+    #: After endpoints or weights have changed, until clients and measurements are taken to follow.
+    settle: float = 15.0
     #: Routers, and where ADS is served for them.
     traffic: TrafficOptions = field(default_factory=TrafficOptions)
     #: The admin port of a serving pod.

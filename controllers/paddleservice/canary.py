@@ -38,7 +38,7 @@ def follow(observed: Observed, state: Canary, now: datetime) -> Rollout:
     identity, by_hash = identify(observed)
     wanted = identity.hash if identity else ""
     name = provider(observed.settings, observed.status, at_rest=state.at_rest)
-    course = plan(observed.settings, name)
+    course = plan(observed.settings, name, settle=observed.watched.settle)
     if state.at_rest and state.stable not in by_hash and state.stable != wanted:
         state = replace(state, stable="")  # it was taken away by hand: there is nothing to compare with
     settings = observed.settings

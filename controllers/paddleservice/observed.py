@@ -149,6 +149,7 @@ class Watched:
     percent. backend: of the provider's routers; port: of the service on them. removed: the change whose route
     this process has removed. judged: the present attempt has its analysis; metrics, blindness, heard: whether
     Prometheus answers it, the reason and the message. problem: why no run can be judged by the spec, or "".
+    settle: seconds that the operator's plans give to what follows a change.
     """
 
     report: Report = field(default_factory=Report)
@@ -166,6 +167,7 @@ class Watched:
     checked: bool = True
     hold: str = ""
     problem: str = ""
+    settle: float = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

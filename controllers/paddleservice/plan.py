@@ -25,8 +25,8 @@ def provider(settings: Settings, status: Mapping[str, object], *, at_rest: bool)
     return wanted if at_rest else text(at(status, "traffic", "provider")) or wanted
 
 
-def plan(settings: Settings, provider: str) -> Plan:
-    """The plan of a run. One replica at least: a run needs pods to be judged by."""
+def plan(settings: Settings, provider: str, *, settle: float = 15.0) -> Plan:
+    """The plan of a run. One replica at least: a run needs pods to be judged by. settle: see `Plan`."""
     block = settings.canary
     steps = tuple(
         Step(integer(step.get("weight")), float(integer(step.get("pauseSeconds"))))
@@ -36,6 +36,7 @@ def plan(settings: Settings, provider: str) -> Plan:
         steps=steps or (Step(integer(block.get("weight"), WEIGHT)),),
         replicas=max(1, settings.replicas),
         means=_MEANS.get(provider, "Standing"),
+        settle=settle,
         stable_for=float(integer(block.get("stableForSeconds"), STABLE_FOR)),
         on_no_data=_policy(at(block, "analysis", "onNoData")),
         on_deadline=_policy(at(block, "analysis", "onDeadline")),

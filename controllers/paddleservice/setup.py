@@ -69,6 +69,7 @@ def setup(
             servers=[server.name for server in options.prometheus],
             custom_promql=options.allow_custom_promql,
             questions=questions,
+            settle=options.settle,
         ),
         metrics=CanaryMetrics(manager.metrics.registry),
         clock=clock,

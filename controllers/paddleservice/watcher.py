@@ -46,7 +46,7 @@ _JUDGED: Final = (Phase.Analysing, Phase.Soaking, Phase.Paused)
 class Surroundings:
     """What the operator gives its canaries. providers: of traffic, by name. unable: why one cannot be used,
     by name. servers: names of the Prometheus servers. custom_promql: whether users may write queries.
-    questions: asks pods and hooks; None for an operator that cannot.
+    questions: asks pods and hooks; None for an operator that cannot. settle: seconds; see `Plan`.
     """
 
     providers: Mapping[str, Provider] = field(default_factory=dict)
@@ -54,6 +54,7 @@ class Surroundings:
     servers: Collection[str] = ()
     custom_promql: bool = False
     questions: Questions | None = None
+    settle: float = 15.0
 
 
 class Watcher:
@@ -86,6 +87,7 @@ class Watcher:
             command=command(service.annotations.get(ANNOTATION_CANARY_COMMAND, "")),
             problem=self._problem(settings, name),
             removed=self._removed.get(service.uid, 0),
+            settle=self._around.settle,
         )
         watched = await self._ask(service, state, name, watched)
         if state.phase in _JUDGED:

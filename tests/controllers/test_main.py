@@ -33,10 +33,11 @@ def test_flags_become_options() -> None:
             "--workers=7",
             "--allowed-endpoints=127.0.0.1, 10.0.0.0/8",
             "--watch-namespaces=a,b",
+            "--settle-time=2.5",
         ]
     )
     chosen = options(arguments)
-    assert (chosen.runtime_image, chosen.workers) == ("r:1", 7)
+    assert (chosen.runtime_image, chosen.workers, chosen.settle) == ("r:1", 7, 2.5)
     assert chosen.endpoint_policy.allow == ("127.0.0.1", "10.0.0.0/8")
     assert namespaces(arguments) == ["a", "b"]
     assert namespaces(parser().parse_args([])) is None

@@ -141,6 +141,20 @@ def test_the_analysis_begins_when_the_weight_has_settled() -> None:
     assert told(decision, "TrafficVerified")[0] == "True"
 
 
+def test_the_operator_says_how_long_a_weight_settles() -> None:
+    seen = running(Phase.Shifting)
+    decision = decide(replace(seen, watched=replace(seen.watched, settle=3600.0)), NOW)
+    assert decision.run is not None
+    assert decision.run.state.phase is Phase.Shifting
+
+
+def test_the_soak_is_judged_for_all_of_its_time() -> None:
+    seen = running(Phase.Soaking, weight=100, step=1, peak=100, until=NOW.timestamp() + 60)
+    made = [e.object.body for e in decide(seen, NOW).effects if isinstance(e, Create)]
+    (soak,) = (body["spec"] for body in made if body["kind"] == "CanaryAnalysis")
+    assert soak["minimumSeconds"] == 300  # type: ignore[index]
+
+
 def test_an_analysis_that_is_there_is_not_made_again() -> None:
     seen = running(Phase.Analysing)
     decision = decide(replace(seen, watched=replace(seen.watched, judged=True)), NOW)
