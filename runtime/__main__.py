@@ -83,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
         "--crash-budget", type=int, default=5, help="deaths of its workers within 2 minutes that fail a model"
     )
     add("--crash-rest", type=float, default=60.0, help="seconds before a model that failed so is tried again")
+    add("--slots", type=int, default=0, help="in use at once over all models; 0 = CPUs of the cgroup")
+    add("--slot-memory", type=int, default=0, help="MiB of a worker that take a slot; 0 = a thread takes one")
     add("--no-fast-path", action="store_true", help="answer all requests through aiohttp")
     add(
         "--trace-endpoint",
@@ -287,6 +289,9 @@ def _limits(options: argparse.Namespace) -> Limits:
         value = getattr(options, name)
         if value is not None and value <= 0:
             raise ValueError(f"--{name.replace('_', '-')} {value} must be above 0")
+    for name in ("slots", "slot_memory"):
+        if (value := getattr(options, name)) < 0:
+            raise ValueError(f"--{name.replace('_', '-')} {value} must not be below 0")
     if not 0 <= options.trace_ratio <= 1:
         raise ValueError(f"--trace-ratio {options.trace_ratio} must be from 0 to 1")
     if options.max_body * 2 > options.arena:
@@ -304,6 +309,8 @@ def _limits(options: argparse.Namespace) -> Limits:
         header=options.header_timeout,
         body_start=options.body_timeout,
         run_at_least=options.run_at_least,
+        slots=options.slots,
+        slot_memory=options.slot_memory * _MIB,
         restarts=RestartOptions(budget=options.crash_budget, rest=options.crash_rest),
     )
 

@@ -177,6 +177,11 @@ class Batcher(Generic[T, B]):
         self._peak = max(float(self._under_way), self._peak * _PEAK_DECAY)
         return Dispatch(group, taken, why, last)
 
+    def prospect(self, now: float) -> Group[T, B] | None:
+        """The group that `next` would give to an idle worker now."""
+        group = self._pick(now)
+        return group if group is not None and self._why(group, now, True) is not None else None
+
     def wake(self, now: float) -> float | None:
         """When an idle worker should be offered work again, if nothing happens before."""
         group = self._pick(now)

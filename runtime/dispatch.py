@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from math import ceil
 
+from runtime.admission import Admission
 from runtime.arena import Arena, ArenaFull
 from runtime.batch import Batch, Outputs, read_error
-from runtime.batcher import Batcher, Dispatch, Entry, Group, Options
+from runtime.batcher import Batcher, Dispatch, Entry, Options
 from runtime.costs import Costs
 from runtime.errors import RequestError
 from runtime.frames import MAX_ROWS, TIMES, Frame, Op
 from runtime.job import InputTensor, Job, Result
 from runtime.metrics import ModelMetrics
-from runtime.rows import Rows, row_bytes, shape_key
+from runtime.rows import Rows
 from runtime.signature import Signature
 from runtime.slot import Slot
 from runtime.spec import Limits
 from runtime.telemetry.mark import Mark
+from runtime.turns import Turn
 
 _MOST_ATTEMPTS = 2
 # A second batch waits in a busy worker only when runs are so short that the way there and back counts.
 _AHEAD_SECONDS = 0.05
-# The share of the arena that the buffer of one batch may take.
-_BUFFER_SHARE = 16
 
 
 class Dispatcher:
@@ -33,12 +32,15 @@ class Dispatcher:
     Requests that a dying worker ran are tried once more, each alone; the one that ends a second worker is
     taken for the cause (500). A batch that fails without a death is tried again request by request, so that
     an error meets only the one that has it. All methods belong to the loop's thread.
+
+    With a `turn` a worker begins a batch only when the scheduler of all models says so; without one at once.
     """
 
     def __init__(
         self, name: str, arena: Arena, limits: Limits, metrics: ModelMetrics, slots: Sequence[Slot]
     ) -> None:
         self.split_reason = ""  # why batching was given up while serving
+        self.turn: Turn | None = None
         self._name = name
         self._arena = arena
         self._limits = limits
@@ -47,8 +49,9 @@ class Dispatcher:
         self._costs = Costs()
         self._outputs = Outputs(arena)
         self._batcher: Batcher[Job, Rows] = Batcher(Options(), self._costs.seconds)
-        self._row_seconds = 0.0  # of one row in whatever batches there were, a moving average
+        self._admission = Admission(name, arena, limits, metrics, slots, self._batcher)
         self._kicking = False
+        self._asks = False  # it waits for its turn
         self._timer: asyncio.TimerHandle | None = None
 
     def measured(
@@ -66,7 +69,7 @@ class Dispatcher:
         self._batcher.options = options
         if seconds:
             rows = min(max(seconds), options.max_rows)
-            self._row_seconds = self._costs.seconds(None, rows) / rows
+            self._admission.row_seconds = self._costs.seconds(None, rows) / rows
 
     def submit(
         self,
@@ -81,29 +84,11 @@ class Dispatcher:
         Raises RequestError(429) when the queue or the arena is full, or when so much waits that the answer
         would come too late.
         """
-        batcher = self._batcher
-        if batcher.queued >= self._limits.queue:
-            raise self._full(f"{batcher.queued} requests wait for model {self._name!r}")
-        ahead = self._backlog()
-        if ahead and ahead + self._row_seconds > timeout:
-            raise self._full(
-                f"model {self._name!r} would answer in {ahead + self._row_seconds:.3g} s, "
-                f"later than the {timeout:g} s allowed"
-            )
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        try:
-            group, rows = self._place(inputs)
-        except ArenaFull as error:
-            raise self._full(f"the memory of model {self._name!r} is full: {error}") from None
-        future: asyncio.Future[Result] = loop.create_future()
-        job = Job(group.buffer.block, future=future, abandoned=abandoned, mark=mark)
-        entry = batcher.admit(group, job, rows, now=now, deadline=now + timeout)
-        group.buffer.write(entry.start, inputs)
-        job.expiry = loop.call_at(entry.deadline, self._expire, entry)
-        self._metrics.queued = batcher.queued
+        self._admission.check(timeout)
+        now = asyncio.get_running_loop().time()
+        entry = self._admission.admit(inputs, now=now, deadline=now + timeout, abandoned=abandoned, mark=mark)
         self.kick_soon()
-        return future
+        return entry.item.future
 
     def kick_soon(self) -> None:
         """Once in this turn of the loop, so that what one poll brought runs together."""
@@ -113,19 +98,26 @@ class Dispatcher:
 
     def kick(self) -> None:
         """Gives waiting requests to workers that can take them."""
-        self._kicking = False
+        self._kicking = self._asks = False
         batcher = self._batcher
         if batcher.queued:
             loop = asyncio.get_running_loop()
             now = loop.time()
             for slot in self._slots:
-                while slot.ready and not slot.inflight and (batch := batcher.next(now, idle=True)):
+                while (
+                    slot.ready
+                    and not slot.inflight
+                    and self._may_begin(now)
+                    and (batch := batcher.next(now, idle=True))
+                ):
                     self._dispatch(slot, batch)
             for slot in self._slots:
                 while self._may_go_ahead(slot) and (batch := batcher.next(now, idle=False)):
                     self._dispatch(slot, batch)
             if batcher.queued and batcher.options.max_delay > 0:
                 self._arm(loop, now)
+        if self.turn is not None and not self._asks:
+            self.turn.rest()
         self._metrics.queued = batcher.queued
 
     def answered(self, slot: Slot, frame: Frame) -> None:
@@ -134,6 +126,7 @@ class Dispatcher:
         if batch is None:
             return
         self._left(batch)
+        self._turned(slot)
         if batch.seq != frame.seq:
             # Answers come in the order of the questions, or nothing about them can be trusted.
             self._retry(batch, "answered out of turn")
@@ -157,6 +150,7 @@ class Dispatcher:
             else:
                 self._retry(batch, why, counted=first)
             first = False
+        self._turned(slot)
 
     def fail_all(self, error: RequestError) -> None:
         """Answers everything that waits; what is in a worker is left to end."""
@@ -174,72 +168,43 @@ class Dispatcher:
     def idle(self) -> bool:
         return not self._batcher.queued and not any(slot.inflight for slot in self._slots)
 
-    # Admission.
-
-    def _place(self, inputs: Sequence[InputTensor]) -> tuple[Group[Job, Rows], int]:
-        """The group and the number of rows of a request. Raises ArenaFull."""
-        limit = self._batcher.options.max_rows
-        key = shape_key(inputs)
-        if key is None:
-            shape = inputs[0].shape
-            whole = self._batcher.open(None, 1, Rows(self._arena, inputs, 1, whole=True), alone=True)
-            return whole, shape[0] if shape else 1
-        rows = inputs[0].shape[0]
-        if limit == 1 or rows >= limit:
-            return self._batcher.open(key, rows, Rows(self._arena, inputs, rows), alone=True), rows
-        group = self._batcher.room(key, rows)
-        if group is None:
-            size = sum(row_bytes(tensor) for tensor in inputs)
-            capacity = max(rows, min(limit, self._arena.size // _BUFFER_SHARE // max(1, size)))
-            try:
-                buffer = Rows(self._arena, inputs, capacity)
-            except ArenaFull:
-                capacity = rows
-                buffer = Rows(self._arena, inputs, capacity)
-            group = self._batcher.open(key, capacity, buffer)
-        return group, rows
-
-    def _backlog(self) -> float:
-        """Seconds until a request that comes now would start; 0 when a worker is idle, so that a wrong
-        estimate cannot keep itself alive.
-        """
-        workers = 0
-        rows = self._batcher.queued_rows
-        for slot in self._slots:
-            if slot.ready:
-                if not slot.inflight:
-                    return 0.0
-                workers += 1
-                rows += sum(batch.rows for batch in slot.inflight[1:])
-        return rows * self._row_seconds / max(1, workers)
-
-    def _full(self, message: str) -> RequestError:
-        waits = self._batcher.queued_rows + 1
-        seconds = waits * (self._row_seconds or 0.1) / max(1, len(self._slots))
-        return RequestError(429, message, retry_after=min(30, max(1, ceil(seconds))))
-
-    def _expire(self, entry: Entry[Job, Rows]) -> None:
-        entry.item.expiry = None
-        if any(slot.worker is not None and slot.ready for slot in self._slots):
-            error = RequestError(504, f"model {self._name!r} did not answer before the deadline")
-        else:
-            error = RequestError(503, f"model {self._name!r} has no live worker", retry_after=1)
-        if entry.waiting:
-            buffer = entry.group.buffer
-            shift, gone = self._batcher.cancel(entry)
-            if shift is not None:
-                buffer.move(shift.source, shift.rows, shift.target)
-            if gone:
-                buffer.block.release()
-            self._metrics.queued = self._batcher.queued
-        entry.item.fail(error)
-
     # To the worker.
+
+    def _may_begin(self, now: float) -> bool:
+        """Whether an idle worker may be given a batch, as far as the other models are concerned."""
+        self._asks = False
+        turn = self.turn
+        if turn is None or turn.free:
+            return True
+        group = self._batcher.prospect(now)
+        if group is None:
+            return False
+        due = min(entry.deadline for entry in group.entries)
+        if self._metrics.sla is not None:
+            due = min(due, group.entries[0].arrived + self._metrics.sla)
+        may = turn.asks(now, due=due, cost=self._costs.seconds(group.key, group.rows))
+        self._asks = not may
+        return may
+
+    def _turned(self, slot: Slot) -> None:
+        """The worker's batch has ended: its turn is over, unless it has another batch already."""
+        turn, run = self.turn, slot.turn
+        if turn is None or run is None:
+            return
+        now = asyncio.get_running_loop().time()
+        if slot.inflight:
+            batch = slot.inflight[0]
+            turn.follow(run, now, self._costs.seconds(batch.shape, batch.rows))
+        else:
+            slot.turn = None
+            turn.end(run, now)
+        self._metrics.slot_seconds = turn.share.slot_seconds
 
     def _may_go_ahead(self, slot: Slot) -> bool:
         return (
             slot.ready
             and len(slot.inflight) == 1
+            and (self.turn is None or not self.turn.contended)
             and 0 < self._costs.seconds(None, slot.inflight[0].rows) < _AHEAD_SECONDS
         )
 
@@ -276,7 +241,7 @@ class Dispatcher:
         except ArenaFull as error:
             self._batcher.completed(len(entries))
             for entry in entries:
-                entry.item.fail(self._full(f"the memory of model {self._name!r} is full: {error}"))
+                entry.item.fail(self._admission.full(f"the memory of model {self._name!r} is full: {error}"))
             return
         cost = self._costs.seconds(chosen.group.key, rows)
         limit = max(self._limits.run_at_least, 20 * cost) if cost else self._limits.run_unknown
@@ -290,7 +255,10 @@ class Dispatcher:
         frame = Frame(Op.RUN, 0, rows=min(batch.rows, MAX_ROWS), tensors=batch.tensors())
         batch.seq = slot.worker.send(frame)
         batch.sent()
-        slot.give(batch, asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        if self.turn is not None and slot.turn is None:
+            slot.turn = self.turn.begin(now, self._costs.seconds(batch.shape, batch.rows))
+        slot.give(batch, now)
 
     def _arm(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
         """One timer, for the group that is due first; only when a worker could take it."""
@@ -314,7 +282,7 @@ class Dispatcher:
         run = times[1] / 1e9
         batch.ran(times)
         self._costs.observe(batch.shape, batch.rows, run)
-        self._row_seconds += 0.1 * (run / max(1, batch.rows) - self._row_seconds)
+        self._admission.ran(batch.rows, run)
         self._metrics.duration.observe(run)
         now = asyncio.get_running_loop().time()
         waited = 0.0
@@ -349,7 +317,7 @@ class Dispatcher:
             try:
                 larger = self._arena.allocate(need)
             except ArenaFull as full:
-                error = self._full(f"the memory of model {self._name!r} is full: {full}")
+                error = self._admission.full(f"the memory of model {self._name!r} is full: {full}")
             else:
                 batch.window.release()
                 batch.window = larger

@@ -74,6 +74,8 @@ class ModelMetrics:
     engine: str = ""
     inflight: int = 0
     queued: int = 0
+    slot_seconds: float = 0.0
+    slot_seconds_before: float = 0.0  # of earlier generations
     warm_up_median: float = 0.0
     restarts: dict[str, int] = field(default_factory=dict)
     fallbacks: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -100,6 +102,7 @@ class ModelMetrics:
         _add(old.dispatches, self.dispatches)
         self.restarts, self.fallbacks, self.dispatches = old.restarts, old.fallbacks, old.dispatches
         self.reloads = old.reloads
+        self.slot_seconds_before = old.slot_seconds_before + old.slot_seconds
         self.batch_rows = old.batch_rows
         if self.duration.edges == old.duration.edges:
             self.duration = old.duration
@@ -173,6 +176,9 @@ class RuntimeCollector(Collector):
         reasons = self._counter(
             "inference_batch_dispatch", "Batches by what made them go.", "model", "reason"
         )
+        used = self._counter(
+            "inference_slot_seconds", "Time in workers, times the slots that each run took.", "model"
+        )
         candidates = self._gauge(
             "inference_engine_measured_seconds",
             "Median run at warm-up of each engine that could have served.",
@@ -216,6 +222,7 @@ class RuntimeCollector(Collector):
             for (old, new), count in sorted(m.fallbacks.items()):
                 self._add(fallbacks, count, m.model, old, new)
             sizes.add_metric([m.model, *self._values], m.batch_rows.buckets(), m.batch_rows.total)
+            self._add(used, m.slot_seconds_before + m.slot_seconds, m.model)
             for why, count in m.dispatches.items():
                 self._add(reasons, count, m.model, why)
             for name, seconds in m.candidates.items():
@@ -229,7 +236,7 @@ class RuntimeCollector(Collector):
         self._add(slow, self._slow())
         yield from (
             requests, latency, duration, loaded, inflight, queued, warm, sla, restarts, fallbacks, sizes,
-            reasons, candidates, engine, reloads, slow,
+            used, reasons, candidates, engine, reloads, slow,
         )  # fmt: skip
 
     def _counter(self, name: str, text: str, *labels: str) -> CounterMetricFamily:

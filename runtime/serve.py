@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from runtime import faults
+from runtime import cpu, faults
 from runtime.admin import Admin
 from runtime.connections import Server
 from runtime.fast import FastPath
@@ -25,6 +25,7 @@ from runtime.progress import termination_message, write_termination
 from runtime.reload import Reloader
 from runtime.spec import Limits
 from runtime.telemetry.gpu import Gpus
+from runtime.turns import Turns
 
 if TYPE_CHECKING:
     from runtime.grpc.server import GrpcServer
@@ -74,12 +75,14 @@ class Service:
         self._sockets = (http, admin)
         self._termination_log = termination_log
         self._reported: set[str] = set()
+        self._turns = Turns(slots=limits.slots, cpus=int(cpu.available()))
         self._http.tracing = self._tracing = tracing
         reloader.on_new(self._adopt)
 
     def _adopt(self, model: Model) -> None:
         model.on_change = self._changed
         model.on_loaded = self._loaded
+        model.join(self._turns)
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()

@@ -14,6 +14,7 @@ from runtime.batch import Batch
 from runtime.errors import ModelError, Reason
 from runtime.frames import Frame, Op, Tensor
 from runtime.process import Exit, Worker
+from runtime.scheduler import Run
 from runtime.signature import Wire
 
 # How a native library dies of its own fault; oneDNN on the Paddle 3.3 line is known to.
@@ -57,6 +58,7 @@ class Slot:
         self.engine = ""
         self.worker: Worker | None = None
         self.inflight: list[Batch] = []  # the first one runs, the others wait in the worker
+        self.turn: Run | None = None  # the slots of the device that it holds while it is busy
         self._busy_since = 0.0
         self.hung = False
         self._owner = owner

@@ -16,7 +16,10 @@ _KEEP = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Seconds and bytes. `arena` is address space for each model; its pages count once they are used."""
+    """Seconds and bytes. `arena` is address space for each model; its pages count once they are used. `slots`
+    may be in use at once over all models, 0 means the CPUs; a run takes one for each `slot_memory` bytes of
+    its worker, or with 0 one for each of its threads.
+    """
 
     body: int = 64 << 20
     arena: int = 256 << 20
@@ -32,6 +35,8 @@ class Limits:
     run_unknown: float = 60.0
     grace: float = 30.0
     drain_quiet: float = 3.0
+    slots: int = 0
+    slot_memory: int = 0
     restarts: RestartOptions = field(default_factory=RestartOptions)
 
     @property
@@ -56,6 +61,7 @@ class ModelSpec:
     workers: int = 1
     threads: int = 0
     sla: float | None = None
+    priority: int = 100
     batching: Batching | None = None  # None: up to 8 rows without delay, if that is measured to be no loss
     warm_up: WarmUp = field(default_factory=WarmUp)
     inputs: Sequence[Tensor] = ()
@@ -118,6 +124,7 @@ def from_entry(entry: ModelEntry, models: Path) -> ModelSpec:
         threads=entry.threads,
         batching=entry.batching,
         sla=None if sla is None else sla / 1000,
+        priority=entry.priority,
         warm_up=entry.warm_up or WarmUp(),
         inputs=entry.inputs,
         outputs=entry.outputs,

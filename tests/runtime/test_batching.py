@@ -136,8 +136,10 @@ def test_a_batch_that_is_refused_is_a_reason() -> None:
 # On a real server.
 
 
-def ask(server: Running, values: Sequence[float], **headers: str) -> tuple[int, object]:
-    got = server.post("/predict", {"inputs": {"x": [list(values)]}}, headers)
+def ask(
+    server: Running, values: Sequence[float], *, model: str = "lin", **headers: str
+) -> tuple[int, object]:
+    got = server.post("/predict", {"model": model, "inputs": {"x": [list(values)]}}, headers)
     return got.status, next(iter(got.json["outputs"].values())) if got.status == 200 else got.json["error"]  # type: ignore[attr-defined]
 
 
@@ -149,9 +151,9 @@ class Asking:
         self.answers: dict[int, tuple[int, object]] = {}
         self._threads: list[threading.Thread] = []
 
-    def ask(self, number: int, values: Sequence[float]) -> None:
+    def ask(self, number: int, values: Sequence[float], *, model: str = "lin") -> None:
         def run() -> None:
-            self.answers[number] = ask(self._server, values)
+            self.answers[number] = ask(self._server, values, model=model)
 
         self._threads.append(threading.Thread(target=run))
         self._threads[-1].start()

@@ -116,11 +116,12 @@ def test_v2_metadata_and_health(server: Running) -> None:
     assert meta["parameters"]["batching_difference"] <= 1e-4
     assert meta["parameters"]["threads"] >= 1
     assert re.match(r"native/\d+ [0-9.e-]+", str(meta["parameters"]["measured_milliseconds"]))
-    varying = {"batching_difference", "threads", "measured_milliseconds"}
+    varying = {"batching_difference", "threads", "slots", "measured_milliseconds"}
     assert {name: value for name, value in meta["parameters"].items() if name not in varying} == {
         "engine": "native",
         "batch_engine": "",
         "note": "",
+        "priority": 100,
         "max_batch_size": 8,
         "batching": "",
     }
