@@ -95,7 +95,9 @@ def finish(view: View, *, stable: str, retiring: str, ending: Ending, reason: st
         started=state.started,
         finished=now,
     )
-    routeless = view.plan.means == "Switched" and state.path.way in (Way.Direct, Way.Closing)
+    # Nobody comes by a route that is only being opened, so it is not waited for either.
+    unused = (Way.Direct, Way.Opening, Way.Closing)
+    routeless = view.plan.means == "Switched" and state.path.way in unused
     rejected = tuple(name for name in state.rejected if name != state.candidate)
     if ending not in BLAMELESS:
         rejected = (*rejected, state.candidate)[-KEPT:]

@@ -328,6 +328,8 @@ ROWS: Final[tuple[Row, ...]] = (
         "ask for weight 0, or as low as stable can carry"),
     Row((P.RollingBack,), "candidate without traffic", "weight 0 verified, or never above 0",
         lambda v: v.state.traffic.most(v.state.candidate) == 0, _rolled_back, "history", (P.Draining,)),
+    Row((P.Draining,), "route not needed", "path Opening: no client was led to the routers yet",
+        lambda v: v.state.path.way is Way.Opening, path.left, "path Closing: remove the route"),
     Row((P.Draining,), "drained", "30 s over; weight 0 verified; nothing in flight",
         lambda v: v.facts.now >= v.state.since + v.plan.drain and v.state.traffic.most(v.state.retiring) == 0
         and not v.state.traffic.in_flight,

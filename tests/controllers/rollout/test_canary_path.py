@@ -100,6 +100,21 @@ def test_back_only_when_all_pods_are_stables() -> None:
     assert (one.state.path, one.state.traffic.weights, one.state.traffic.change) == (Path(), (), change)
 
 
+@pytest.mark.parametrize("route", [Route.Pending, Route.Refused, Route.Unreachable])
+def test_a_route_that_never_came_to_be_holds_up_no_end_of_a_run(route: Route) -> None:
+    """Routers that cannot start, or refuse: nobody was led to them, so nobody needs their word."""
+    one = desk(route=route)
+    one.look()
+    one.look(5)
+    assert one.state.path.way is Way.Opening
+    decision = one.command(Verb.Abort)
+    assert (one.state.phase, one.state.path.way) == (Phase.Draining, Way.Closing)
+    assert decision.effects == (Remove(change=1),)
+    one.look(1, removed=True)
+    one.look(30)
+    assert one.state.at_rest
+
+
 def test_a_run_that_comes_while_clients_leave_turns_them_back() -> None:
     one = routed()
     one.command(Verb.Abort)
