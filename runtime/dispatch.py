@@ -18,6 +18,7 @@ from runtime.rows import Rows
 from runtime.signature import Signature
 from runtime.slot import Slot
 from runtime.spec import Limits
+from runtime.split import Whole, oversized
 from runtime.telemetry.mark import Mark
 from runtime.turns import Turn
 
@@ -79,16 +80,25 @@ class Dispatcher:
         abandoned: Callable[[], bool],
         mark: Mark | None = None,
     ) -> asyncio.Future[Result]:
-        """Admits a checked request; the future ends within `timeout` seconds.
+        """Admits a checked request; the future ends within `timeout` seconds. One with more rows than a batch
+        may have runs in parts.
 
         Raises RequestError(429) when the queue or the arena is full, or when so much waits that the answer
         would come too late.
         """
         self._admission.check(timeout)
         now = asyncio.get_running_loop().time()
-        entry = self._admission.admit(inputs, now=now, deadline=now + timeout, abandoned=abandoned, mark=mark)
         self.kick_soon()
-        return entry.item.future
+        limit = self._batcher.options.max_rows
+        if oversized(inputs, limit):
+            self._metrics.split += 1
+            return Whole(
+                self._admission, inputs, limit, now=now, deadline=now + timeout, abandoned=abandoned,
+                mark=mark, unscaled=self._unscaled,
+            ).future  # fmt: skip
+        return self._admission.admit(
+            inputs, now=now, deadline=now + timeout, abandoned=abandoned, mark=mark
+        ).item.future
 
     def kick_soon(self) -> None:
         """Once in this turn of the loop, so that what one poll brought runs together."""
@@ -273,9 +283,7 @@ class Dispatcher:
 
     def _done(self, batch: Batch, frame: Frame) -> None:
         if len(batch.entries) > 1 and not self._outputs.scaled(frame, batch.rows):
-            # The probe at load saw other data; from now on nothing of this model is joined.
-            self.split_reason = f"a batch of {batch.rows} rows gave outputs of another number of rows"
-            self._batcher.options = Options()
+            self._unscaled()
             self._singly(batch)
             return
         times = TIMES.unpack(frame.payload)
@@ -297,6 +305,12 @@ class Dispatcher:
         self.kick()  # the worker is fed before the answers are written
         for job, result in answers:
             job.succeed(result)
+
+    def _unscaled(self) -> None:
+        """The probe at load saw other data; from now on nothing of this model is joined or split."""
+        self.split_reason = "a run gave outputs of another number of rows than its inputs"
+        self._batcher.options = Options()
+        self.kick_soon()
 
     def _failed(self, slot: Slot, batch: Batch, frame: Frame) -> None:
         error, need = read_error(frame)

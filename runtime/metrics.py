@@ -74,6 +74,7 @@ class ModelMetrics:
     engine: str = ""
     inflight: int = 0
     queued: int = 0
+    split: int = 0
     slot_seconds: float = 0.0
     slot_seconds_before: float = 0.0  # of earlier generations
     warm_up_median: float = 0.0
@@ -102,9 +103,10 @@ class ModelMetrics:
         _add(old.dispatches, self.dispatches)
         self.restarts, self.fallbacks, self.dispatches = old.restarts, old.fallbacks, old.dispatches
         self.reloads = old.reloads
+        self.split += old.split
         self.slot_seconds_before = old.slot_seconds_before + old.slot_seconds
         self.batch_rows = old.batch_rows
-        if self.duration.edges == old.duration.edges:
+        if self.duration.edges == old.duration.edges and self.quantized == old.quantized:
             self.duration = old.duration
         if self.version == old.version:
             self.resume(old)
@@ -176,6 +178,9 @@ class RuntimeCollector(Collector):
         reasons = self._counter(
             "inference_batch_dispatch", "Batches by what made them go.", "model", "reason"
         )
+        split = self._counter(
+            "inference_request_split", "Requests run in parts, with more rows than a batch.", "model"
+        )
         used = self._counter(
             "inference_slot_seconds", "Time in workers, times the slots that each run took.", "model"
         )
@@ -222,6 +227,7 @@ class RuntimeCollector(Collector):
             for (old, new), count in sorted(m.fallbacks.items()):
                 self._add(fallbacks, count, m.model, old, new)
             sizes.add_metric([m.model, *self._values], m.batch_rows.buckets(), m.batch_rows.total)
+            self._add(split, m.split, m.model)
             self._add(used, m.slot_seconds_before + m.slot_seconds, m.model)
             for why, count in m.dispatches.items():
                 self._add(reasons, count, m.model, why)
@@ -236,7 +242,7 @@ class RuntimeCollector(Collector):
         self._add(slow, self._slow())
         yield from (
             requests, latency, duration, loaded, inflight, queued, warm, sla, restarts, fallbacks, sizes,
-            used, reasons, candidates, engine, reloads, slow,
+            split, used, reasons, candidates, engine, reloads, slow,
         )  # fmt: skip
 
     def _counter(self, name: str, text: str, *labels: str) -> CounterMetricFamily:
