@@ -20,10 +20,15 @@ HOOK_AGAIN: Final = 10.0
 _BEFORE_A_WEIGHT: Final = (Phase.Preparing, Phase.Shifting, Phase.Promoting)
 
 
+def asks_pods(state: Canary) -> bool:
+    """Whether the run is where pods are asked on their readiness path."""
+    return state.phase in _BEFORE_A_WEIGHT
+
+
 def readiness(settings: Settings, state: Canary, pods: Iterable[Pod]) -> tuple[Question, ...]:
     """A GET for every ready pod of the candidate, before its revision gets requests or more of them."""
     path = text(settings.canary.get("readinessPath"))
-    if not path or state.phase not in _BEFORE_A_WEIGHT:
+    if not path or not asks_pods(state):
         return ()
     return tuple(
         Question(name=f"pod/{pod.uid}", url=f"http://{_host(pod.ip)}:{PORT_HTTP}{path}")

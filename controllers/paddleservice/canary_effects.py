@@ -11,6 +11,9 @@ from .observed import Observed
 from .plan import analysed
 from .rollout import Rollout
 
+#: Seconds until a run that has gone on is looked at again: what is asked of pods, of hooks and of the
+#: analysis depends on where it stands, and a pass asks before it decides.
+GONE_ON = 0.1
 #: Seconds between looks at a provider or at endpoints that are on their way, should no event tell.
 ROUTE_INTERVAL = 5.0
 
@@ -32,7 +35,7 @@ def canary_effects(observed: Observed, rollout: Rollout) -> list[Effect]:
                 effects.append(Merge(ctrl.DEPLOYMENT, key, by_hash[name].uid, fields))
             case Remove(change=change):
                 effects.append(Unroute(run.provider, change))
-            case StartAnalysis() if not observed.watched.judged:
+            case StartAnalysis(name=name) if name != observed.watched.judged:
                 effects.append(_analysis(observed, rollout, effect))
             case _:
                 pass
@@ -61,6 +64,8 @@ def looks_again(rollout: Rollout) -> list[float]:
     if run is None:
         return []
     due = [] if run.decision.look_again is None else [run.decision.look_again + 0.05]
+    if run.decision.transitions:
+        due.append(GONE_ON)
     if run.state.traffic.in_flight or run.state.path.way not in ("Direct", "Routed"):
         due.append(ROUTE_INTERVAL)
     return due

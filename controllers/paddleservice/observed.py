@@ -147,9 +147,9 @@ class Watched:
 
     report: of the provider about the split in status. effective: the candidate's share that is in force, in
     percent. backend: of the provider's routers; port: of the service on them. removed: the change whose route
-    this process has removed. judged: the present attempt has its analysis; metrics, blindness, heard: whether
-    Prometheus answers it, the reason and the message. problem: why no run can be judged by the spec, or "".
-    settle: seconds that the operator's plans give to what follows a change.
+    this process has removed. judged: name of the attempt's analysis, if it has one; metrics, blindness,
+    heard: whether Prometheus answers it, the reason and the message. problem: why no run can be judged by the
+    spec, or "". settle: seconds that the operator's plans give to what follows a change.
     """
 
     report: Report = field(default_factory=Report)
@@ -161,7 +161,7 @@ class Watched:
     command: Command | None = None
     found: Found | None = None
     metrics: bool = True
-    judged: bool = False
+    judged: str = ""
     blindness: str = ""
     heard: str = ""
     checked: bool = True

@@ -21,6 +21,7 @@ from controllers.rollout.canary import (
     Endpoints,
     Found,
     Path,
+    Pause,
     Phase,
     Plan,
     Report,
@@ -156,20 +157,37 @@ def test_the_soak_is_judged_for_all_of_its_time() -> None:
 
 
 def test_an_analysis_that_is_there_is_not_made_again() -> None:
-    seen = running(Phase.Analysing)
-    decision = decide(replace(seen, watched=replace(seen.watched, judged=True)), NOW)
+    seen, made = running(Phase.Analysing), f"svc-{candidate().hash}-1-0-1"
+    decision = decide(replace(seen, watched=replace(seen.watched, judged=made)), NOW)
     assert decision.effects == () or all(
         not isinstance(e, Create) or e.object.kind is not CANARY_ANALYSIS for e in decision.effects
     )
     assert told(decision, "AnalysisAvailable")[0] == "True"
     blind = replace(
-        seen.watched, judged=True, metrics=False, blindness="EndpointUnreachable", heard="no answer"
+        seen.watched, judged=made, metrics=False, blindness="EndpointUnreachable", heard="no answer"
     )
     assert told(decide(replace(seen, watched=blind), NOW), "AnalysisAvailable") == (
         "False",
         "EndpointUnreachable",
         "no answer",
     )
+
+
+def test_a_step_that_is_resumed_at_once_gets_an_analysis_of_its_own() -> None:
+    """From the pause to the next attempt in one pass, which has seen the analysis of the one before."""
+    old = candidate().hash
+    seen = running(Phase.Paused, pause=Pause.Inconclusive)
+    watched = replace(
+        seen.watched, judged=f"svc-{old}-1-0-1", command=Command(Verb.Resume, 1, "t"), metrics=True
+    )
+    decision = decide(replace(seen, watched=watched), NOW)
+    assert decision.run is not None
+    assert (decision.run.state.phase, decision.run.state.attempt) == (Phase.Analysing, 2)
+    made = [e.object.body for e in decision.effects if isinstance(e, Create)]
+    (analysis,) = (body for body in made if body["kind"] == "CanaryAnalysis")
+    assert analysis["metadata"]["name"] == f"svc-{old}-1-0-2"  # type: ignore[index]
+    assert decision.requeue_after is not None
+    assert decision.requeue_after <= 0.1
 
 
 def test_a_weight_is_stamped_before_it_is_asked_for() -> None:
@@ -270,7 +288,7 @@ def test_a_command_is_answered_once() -> None:
 def test_a_verdict_moves_the_run_and_is_told() -> None:
     seen = running(Phase.Analysing)
     verdict = Found(run=1, step=0, attempt=1, verdict=Verdict.Failed, reason="m: error rate 5 of 60")
-    decision = decide(replace(seen, watched=replace(seen.watched, found=verdict, judged=True)), NOW)
+    decision = decide(replace(seen, watched=replace(seen.watched, found=verdict, judged="svc")), NOW)
     assert decision.run is not None
     assert decision.run.state.phase is Phase.RollingBack
     assert decision.report is not None

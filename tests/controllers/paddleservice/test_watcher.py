@@ -7,12 +7,14 @@ import pytest
 import controller_runtime as ctrl
 from controllers.kinds import ANNOTATION_CANARY_COMMAND, PADDLE_SERVICE
 from controllers.paddleservice import watcher
+from controllers.paddleservice.questions import Answer
 from controllers.paddleservice.watcher import Surroundings, Watcher
 from controllers.resources.desired import Settings, Strategy
 from controllers.rollout.canary import Canary, Command, Path, Phase, Route, Verb, Way
 from controllers.traffic import Split, Verification
 
-from .canaries import Routers
+from .builders import desired, pod, revision
+from .canaries import Routers, Said
 
 CANARY = Strategy(type="Canary")
 
@@ -84,3 +86,31 @@ async def test_a_provider_that_does_not_answer_is_unreachable(monkeypatch: pytes
     watched = await look(around, Settings(strategy=CANARY), state, traffic=traffic)
     assert (watched.report.change, watched.report.route) == (4, Route.Unreachable)
     assert "does not answer within 0.05 s" in watched.report.message
+
+
+class Nothing:
+    """A client that finds nothing."""
+
+    async def get(self, kind: ctrl.Kind, key: ctrl.Key) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("phase", "answer", "checked"),
+    [
+        (Phase.Shifting, Answer(True), True),
+        (Phase.Shifting, None, False),
+        (Phase.Analysing, Answer(True), False),
+    ],
+)
+async def test_a_pod_that_was_not_asked_has_not_answered(
+    phase: Phase, answer: Answer | None, checked: bool
+) -> None:
+    """A pass that leads to a higher weight does not raise it before it has asked."""
+    around = Surroundings(servers=("default",), questions=Said(answer))  # type: ignore[arg-type]
+    settings = Settings(strategy=CANARY, traffic={"provider": "Replicas"}, canary={"readinessPath": "/ready"})
+    new = revision(desired("v2"))
+    state = Canary(stable="a", candidate=new.hash, phase=phase, run=1, attempt=1, steps=(10, 50))
+    pods = [pod(new, 1, ready=True)]
+    watched = await Watcher(Nothing(), around).look(service(), settings, state, pods)  # type: ignore[arg-type]
+    assert watched.checked is checked
