@@ -33,7 +33,8 @@ class Generations:
 
     def make(self, target: Target, *, workers: int) -> Model:
         """A generation with its processes; `workers` are those of all models, which share the CPUs."""
-        started = prestart(target.spec, self._limits, total_workers=max(1, workers))
+        serving = any(model.ready for model in self.alive)
+        started = prestart(target.spec, self._limits, total_workers=max(1, workers), calm=serving)
         model = Model(started, self._limits, self._log)
         self.adopt(model)
         self.alive.append(model)

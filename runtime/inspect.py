@@ -77,7 +77,7 @@ def _tried(spec: ModelSpec, seconds: float) -> Wire:
         with connection:
             connection.setblocking(True)
             connection.settimeout(seconds)
-            order = json.dumps(spec.order(threads, {})).encode()
+            order = json.dumps(spec.order(threads, {}, found={})).encode()
             arena.write(0, order)
             connection.send(pack(Frame(Op.LOAD, 1, tensors=(Tensor(14, 0, 0, len(order), (len(order),)),))))
             return _heard(connection, arena)

@@ -37,6 +37,7 @@ class Model:
         self.metrics = ModelMetrics(spec.name, spec.version, spec.sla)
         self.signature: Signature | None = None
         self.report: Mapping[str, object] = {}
+        self.earlier: Mapping[str, object] = {}  # the report of the version before
         self.error: ModelError | None = None
         self.retired = False  # another generation has taken its place and it takes no more requests
         self.on_change: Callable[[], None] = lambda: None
@@ -180,10 +181,7 @@ class Model:
         )
 
     def order(self) -> Wire:
-        picked = None
-        if self.report and not self.report["batchEngine"]:  # a pair is found by measuring again
-            picked = str(self.report["engine"]), int(str(self.report["threads"]))
-        return self.spec.order(self.threads, self._skip, picked=picked)
+        return self.spec.order(self.threads, self._skip, found=self.report or self.earlier)
 
     def reserve(self, data: bytes) -> Block:
         block = self.arena.allocate(len(data))
@@ -204,6 +202,7 @@ class Model:
         self._batching(self.signature, report)
         self.metrics.loaded = True
         self.metrics.engine = slot.engine
+        self.metrics.quantized = bool(report["quantized"])
         self.metrics.warm_up_median = median
         measured = report["candidates"]
         assert isinstance(measured, Mapping)

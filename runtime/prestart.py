@@ -29,12 +29,13 @@ class Prestarted:
         """A process that waits for its first frame: one that was started before, or a new one."""
         return self.waiting.pop() if self.waiting else self._spawn()
 
-    def start(self, count: int) -> None:
-        self.waiting += [self._spawn() for _ in range(count)]
+    def start(self, count: int, *, calm: bool) -> None:
+        """`calm`: others serve while these get ready."""
+        self.waiting += [self._spawn(calm=calm) for _ in range(count)]
 
-    def _spawn(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    def _spawn(self, *, calm: bool = False) -> tuple[subprocess.Popen[bytes], socket.socket]:
         preload = "onnx" if self.spec.framework == "onnx" else "paddle"
-        return spawn(self.arena.fd, preload=preload, threads=self.threads)
+        return spawn(self.arena.fd, preload=preload, threads=self.threads, calm=calm)
 
     def close(self) -> None:
         """Ends what was never taken. Raises RuntimeError when arena blocks are still out."""
@@ -46,13 +47,13 @@ class Prestarted:
         self.arena.close()
 
 
-def prestart(spec: ModelSpec, limits: Limits, *, total_workers: int) -> Prestarted:
-    """Starts all workers of a model, unless there is nothing for them to load."""
+def prestart(spec: ModelSpec, limits: Limits, *, total_workers: int, calm: bool = False) -> Prestarted:
+    """Starts all workers of a model, unless there is nothing for them to load. `calm`: others serve."""
     started = Prestarted(
         spec,
         Arena(limits.arena, name=f"model-{spec.name}"[:200]),
         cpu.threads(total_workers, spec.threads),
     )
     if not spec.problem:
-        started.start(spec.workers)
+        started.start(spec.workers, calm=calm)
     return started

@@ -37,16 +37,18 @@ class Exit:
 
 
 def spawn(
-    arena_fd: int, *, preload: str, threads: int, env: Mapping[str, str] | None = None
+    arena_fd: int, *, preload: str, threads: int, calm: bool = False, env: Mapping[str, str] | None = None
 ) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Starts a worker that waits for its first frame; returns it and our end of its socket."""
+    """Starts a worker that waits for its first frame; returns it and our end of its socket. A `calm` one
+    leaves the CPUs to others until it is ready.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
         command = [sys.executable, "-P", "-m", "runtime.worker"]
         command += ["--fd", str(theirs.fileno()), "--arena-fd", str(arena_fd)]
-        command += ["--parent", str(os.getpid()), "--preload", preload]
+        command += ["--parent", str(os.getpid()), "--preload", preload, *(["--calm"] if calm else [])]
         try:
             process = subprocess.Popen(
                 command,
@@ -69,6 +71,9 @@ def _environment(threads: int) -> dict[str, str]:
     return {
         "OMP_NUM_THREADS": str(threads),
         "GLOG_minloglevel": log_level,
+        # Milliseconds that a thread of OpenMP waits for work on its CPU (200 if nothing is said); between the
+        # parts of a run it waits for less, between runs the CPU is of use to others.
+        "KMP_BLOCKTIME": os.environ.get("KMP_BLOCKTIME", "1"),
         # Packages are found where this process found them, whatever the working directory is.
         "PYTHONPATH": os.pathsep.join(p for p in (str(_ROOT), os.environ.get("PYTHONPATH", "")) if p),
     }

@@ -6,6 +6,7 @@ Start-up is the same thing with nothing there yet.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,8 +25,11 @@ from runtime.registry import Registry, Reload
 from runtime.signature import Wire, check_successor
 from runtime.slot import Stage
 from runtime.spec import Limits
+from runtime.worker.calm import prompt
 
 _WATCH_EVERY = 0.25
+# Seconds that a thread may keep the interpreter from the loop: files are read in threads while requests come.
+_SWITCH = 0.0005
 # How long a generation that nobody uses stays: a request whose body is on its way may still name it.
 _LINGER = 0.5
 
@@ -160,6 +164,8 @@ class Reloader:
 
     async def run(self) -> None:
         """Until `stop`."""
+        sys.setswitchinterval(_SWITCH)
+        prompt()
         async with asyncio.TaskGroup() as group:
             self._group = group
             for name, model in self.registry.models.items():
@@ -326,6 +332,7 @@ class Reloader:
         candidate = None
         try:
             candidate = self._make(target)
+            candidate.earlier = old.report
             await self._ready(candidate, reload)
             if not self._any_signature:
                 check_successor(old.known_signature(), candidate.known_signature())

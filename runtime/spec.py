@@ -70,17 +70,16 @@ class ModelSpec:
     size: int = 0
     problem: str = ""  # why there is nothing to load: the model is Failed from the start
 
-    def order(self, threads: int, skip: Mapping[str, str], *, picked: tuple[str, int] | None = None) -> Wire:
-        """The LOAD frame's body. `picked` is the engine and number of threads that another worker found
-        best, so that all workers of a model run the same.
+    def order(self, threads: int, skip: Mapping[str, str], *, found: Mapping[str, object]) -> Wire:
+        """The LOAD frame's body. `found` is the report of another worker, of this version or the one before:
+        what it says of the same network holds, so that all workers of a model run the same.
         """
-        engine, threads = picked if picked is not None else (self.engine, threads)
         return {
             "path": str(self.path),
             "framework": self.framework,
-            "engine": engine,
+            "engine": self.engine,
             "threads": threads,
-            "threadsFixed": self.threads > 0 or picked is not None,
+            "threadsFixed": self.threads > 0,
             "skip": dict(skip),
             "maxRows": self.batching.max_batch_size if self.batching is not None else None,
             "warmUp": {
@@ -92,6 +91,7 @@ class ModelSpec:
             },
             "inputs": [_tensor(tensor) for tensor in self.inputs],
             "outputs": [_tensor(tensor) for tensor in self.outputs],
+            "found": dict(found),
         }
 
 

@@ -1,4 +1,4 @@
-"""`python -P -m runtime.worker --fd N --arena-fd M --parent PID [--preload paddle|onnx] [--threads N]`"""
+"""`python -P -m runtime.worker --fd N --arena-fd M --parent PID [--preload paddle|onnx] [--calm]`"""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import sys
+
+from runtime.worker.calm import Calm
 
 _PR_SET_PDEATHSIG = 1
 
@@ -31,34 +33,44 @@ def _offer_to_oom_killer() -> None:
         pass
 
 
+def _preload(engine: str | None) -> None:
+    """The engine is imported before anybody says what to load: at a start the front starts meanwhile."""
+    if engine == "paddle":
+        from runtime.worker.paddle_backend import library
+
+        library()
+    elif engine == "onnx":
+        import onnxruntime  # noqa: F401
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="runtime.worker")
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--arena-fd", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--preload", choices=["paddle", "onnx"])
+    parser.add_argument("--calm", action="store_true", help="others serve while this one gets ready")
     options = parser.parse_args()
     _tie_to_parent(options.parent)
     _offer_to_oom_killer()
     # A terminal sends Ctrl-C to all; the front decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    # The engine is imported while the front still starts, before it says what to load.
-    if options.preload == "paddle":
-        from runtime.worker.paddle_backend import library
-
-        library()
-    elif options.preload == "onnx":
-        import onnxruntime  # noqa: F401
+    calm = Calm(options.calm)
+    calm.begin()
+    calm.aside(lambda: _preload(options.preload))
     from runtime.worker.loop import Loop
 
     connection = socket.socket(fileno=options.fd)
     with connection:
         try:
-            Loop(connection, options.arena_fd).run()
+            Loop(connection, options.arena_fd, calm).run()
         except (ConnectionError, BrokenPipeError):
             return 0  # the front is gone
-    return 0
+    # What was made is given back, and all else is the kernel's: to take the libraries down as well would cost
+    # those that serve a tenth of a second.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

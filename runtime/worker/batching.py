@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
@@ -41,6 +41,16 @@ class Batchability:
             "difference": self.difference,
             "seconds": {str(rows): seconds for rows, seconds in self.seconds.items()},
         }
+
+    @classmethod
+    def from_wire(cls, raw: object) -> Batchability:
+        assert isinstance(raw, Mapping)
+        return cls(
+            max_rows=int(raw["maxRows"]),
+            reason=str(raw["reason"]),
+            difference=float(raw["difference"]),
+            seconds={int(rows): float(seconds) for rows, seconds in raw["seconds"].items()},
+        )
 
 
 def probe(
@@ -89,6 +99,34 @@ def probe(
             )
             return Batchability(reason=reason, difference=difference, seconds=seconds)
     return Batchability(max_rows=target, difference=difference, seconds=seconds)
+
+
+def confirm(
+    backend: Backend, signature: Signature, sample: Sequence[Array] | None, known: Batchability
+) -> Batchability:
+    """What is known of this network, once its batches were compared with these weights too; not timed, but a
+    full batch has run. Where it cannot be confirmed requests are not joined.
+    """
+    if known.max_rows == 1 or sample is None:
+        return known
+    rows = [_variant(sample, index) for index in range(max(_PROBED))]
+    try:
+        reason, difference = _compare(backend, signature, rows)
+        if not reason:
+            backend.run(_joined(rows, known.max_rows))
+    except _REFUSED as error:
+        reason, difference = f"a batch was refused: {error}"[:300], 0.0
+    if reason:
+        return Batchability(reason=reason, difference=difference, seconds=known.seconds)
+    return replace(known, difference=difference)
+
+
+def _joined(rows: Sequence[Sequence[Array]], count: int) -> list[Array]:
+    """A batch of `count` rows, these in turn."""
+    return [
+        numpy.ascontiguousarray(numpy.concatenate([rows[i % len(rows)][k] for i in range(count)]))
+        for k in range(len(rows[0]))
+    ]
 
 
 def _known(one: float) -> dict[int, float]:
@@ -157,10 +195,7 @@ def _timed(
     """
     if clock() + 3 * target * one > until:
         return {}
-    joined = [
-        numpy.ascontiguousarray(numpy.concatenate([rows[i % len(rows)][k] for i in range(target)]))
-        for k in range(len(rows[0]))
-    ]
+    joined = _joined(rows, target)
     backend.run(joined)
     best = float("inf")
     for _ in range(8):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -11,10 +12,14 @@ from runtime.errors import ModelError, Reason
 from runtime.signature import Signature, TensorSpec, Wire, narrowed
 from runtime.worker import warmup
 from runtime.worker.backend import Array, Backend
-from runtime.worker.batching import Batchability, probe
+from runtime.worker.batching import Batchability, confirm, probe
+from runtime.worker.calm import Calm
 from runtime.worker.choosing import Choice, Chooser, Trial
 from runtime.worker.formats import ModelFiles, find
+from runtime.worker.known import Known, Second, key_of
 from runtime.worker.pair import Pair, threshold
+from runtime.worker.quantized import quantized
+from runtime.worker.recorded import check
 
 # Reasons that lie in the model or its samples, not in the engine: another engine would say the same.
 _NOT_THE_ENGINE = {Reason.SCHEMA_MISMATCH, Reason.CORRUPT_MODEL, Reason.OUT_OF_MEMORY}
@@ -30,7 +35,8 @@ _PAIRED_WEIGHTS = 16 << 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """What LOAD asks for. `engine` is auto, native, onednn or onnxruntime; `skip` maps engines not to try to
-    why; without `threads_fixed`, one thread may be taken instead of `threads` where that is quicker.
+    why; without `threads_fixed`, one thread may be taken instead of `threads` where that is quicker. `found`
+    is the report of an earlier worker, maybe of another version.
     """
 
     path: Path
@@ -43,6 +49,8 @@ class Order:
     warm_up: warmup.Options = field(default_factory=warmup.Options)
     inputs: Sequence[TensorSpec] = ()
     outputs: Sequence[TensorSpec] = ()
+    found: Mapping[str, object] = field(default_factory=dict)
+    asked: object = None
 
     @classmethod
     def from_wire(cls, raw: Mapping[str, object]) -> Order:
@@ -51,9 +59,10 @@ class Order:
             assert isinstance(items, Sequence)
             return tuple(TensorSpec.from_wire(item) for item in items)
 
-        warm, skip = raw.get("warmUp", {}), raw.get("skip", {})
+        warm, skip, found = raw.get("warmUp", {}), raw.get("skip", {}), raw.get("found", {})
         assert isinstance(warm, Mapping)
         assert isinstance(skip, Mapping)
+        assert isinstance(found, Mapping)
         return cls(
             path=Path(str(raw["path"])),
             framework=str(raw["framework"]),
@@ -65,6 +74,8 @@ class Order:
             warm_up=warmup.Options.from_wire(warm),
             inputs=side("inputs"),
             outputs=side("outputs"),
+            found=found,
+            asked={name: value for name, value in raw.items() if name not in ("path", "found")},
         )
 
 
@@ -84,6 +95,9 @@ class Loaded:
     dropped: Mapping[str, str]
     load_seconds: float
     warm_seconds: float
+    key: str = ""
+    quantized: bool = False
+    second: Second | None = None
 
     def to_wire(self) -> Wire:
         return {
@@ -92,6 +106,7 @@ class Loaded:
             "threads": self.threads,
             "candidates": dict(self.candidates),
             "format": self.format,
+            "quantized": self.quantized,
             "signature": self.signature.to_wire(),
             "medianSeconds": self.measured.median,
             "outputBytes": self.measured.output_bytes,
@@ -101,20 +116,27 @@ class Loaded:
             "dropped": dict(self.dropped),
             "loadSeconds": self.load_seconds,
             "warmSeconds": self.warm_seconds,
+            "key": self.key,
+            "second": self.second.to_wire() if self.second is not None else None,
         }
 
 
-def load(order: Order, progress: Callable[[str, str], None]) -> Loaded:
+def load(order: Order, progress: Callable[[str, str], None], calm: Calm) -> Loaded:
     """Loads and warms the engine that serves.
 
     engine auto means, for a Paddle model: native and oneDNN are both measured and the quicker one is kept,
     if they agree. oneDNN is the quicker one for convolutions of some size, native for tiny networks. Models
     with large weights are not loaded twice: they get oneDNN, or native when that fails. An engine that was
     asked for by name falls back too, because serving slowly beats not serving; `dropped` says so. `progress`
-    is told (stage, engine) before each step, so that whoever watches knows where a crash happened. Raises
-    ModelError.
+    is told (stage, engine) before each step, so that whoever watches knows where a crash happened. What an
+    earlier worker found for the same network and order is taken as it is. Raises ModelError.
     """
     files = find(order.path, order.framework)
+    key = key_of(files, order.asked)
+    known = Known.of(order.found, key)
+    if known is not None:
+        with suppress(ModelError):  # then it is told by the way that measures
+            return replace(_again(order, files, known, progress, calm), key=key, quantized=quantized(files))
     engines = [engine for engine in _engines(order.engine, files) if engine not in order.skip]
     if not engines:
         raise ModelError(Reason.LOAD_FAILED, "; ".join(f"{name}: {why}" for name, why in order.skip.items()))
@@ -125,7 +147,7 @@ def load(order: Order, progress: Callable[[str, str], None]) -> Loaded:
         return warmup.find_sample(backend, _narrowed(order, backend), order.warm_up, order.path)
 
     chooser = Chooser(
-        lambda engine, threads: _open(order, files, engine, threads), sample, progress, until=until
+        lambda engine, threads: _open(order, files, engine, threads, calm), sample, progress, until=until
     )
     if order.engine == "auto" and len(engines) > 1 and _weights(files) <= _MEASURED_WEIGHTS:
         # Native is the reference that the other has to agree with.
@@ -137,7 +159,43 @@ def load(order: Order, progress: Callable[[str, str], None]) -> Loaded:
         choice.trial = chooser.fewer_threads(choice.trial)
         if choice.second is not None:
             choice.second = chooser.fewer_threads(choice.second)
-    return _finish(order, files, choice, chooser, started, until, engines, progress)
+            choice.prefer_quicker()
+    found = _finish(order, files, choice, chooser, started, until, engines, progress, calm)
+    return replace(found, key=key, quantized=quantized(files))
+
+
+def _again(
+    order: Order, files: ModelFiles, known: Known, progress: Callable[[str, str], None], calm: Calm
+) -> Loaded:
+    """The engine, threads and batching that are known, warmed up and compared but not measured again."""
+    started = perf_counter()
+    progress("Loading", known.engine)
+    backend: Backend = _open(order, files, known.engine, known.threads, calm)
+    try:
+        if known.second is not None:
+            many = _open(order, files, known.second.engine, known.second.threads, calm)
+            backend = Pair(backend, many, known.second.rows)
+        loaded = perf_counter()
+        progress("WarmingUp", known.engine)
+        signature = _narrowed(order, backend)
+        sample = warmup.find_sample(backend, signature, order.warm_up, order.path)
+        measured = warmup.warm(backend, signature, order.warm_up, order.path, sample)
+        return Loaded(
+            backend=backend,
+            threads=known.threads,
+            signature=signature,
+            format=files.format,
+            measured=measured,
+            batching=confirm(backend, signature, measured.sample, known.batching),
+            candidates=known.candidates,
+            dropped=order.skip,
+            load_seconds=loaded - started,
+            warm_seconds=perf_counter() - loaded,
+            second=known.second,
+        )
+    except BaseException:
+        backend.close()
+        raise
 
 
 def _finish(
@@ -149,6 +207,7 @@ def _finish(
     until: float,
     engines: Sequence[str],
     progress: Callable[[str, str], None],
+    calm: Calm,
 ) -> Loaded:
     """The whole warm-up of the engine that was chosen."""
     trial = choice.trial
@@ -165,8 +224,12 @@ def _finish(
             one=measured.median,
             until=until,
         )
+        second = None
         if choice.second is not None:
             backend, batching = _paired(backend, choice.second, batching, measured, order, until)
+            if isinstance(backend, Pair):
+                other = choice.second
+                second = Second(engine=other.backend.engine, threads=other.threads, rows=backend.threshold)
             choice.second = None
         return Loaded(
             backend=backend,
@@ -179,6 +242,7 @@ def _finish(
             dropped=choice.dropped,
             load_seconds=loaded - started,
             warm_seconds=perf_counter() - loaded,
+            second=second,
         )
     except ModelError as error:
         backend.close()
@@ -188,7 +252,7 @@ def _finish(
         if not others or _not_the_engine(error):
             raise
         skip = {**choice.dropped, backend.engine: error.message}
-        return load(replace(order, skip=skip), progress)
+        return load(replace(order, skip=skip), progress, calm)
     except BaseException:
         backend.close()
         if choice.second is not None:
@@ -248,18 +312,19 @@ def _engines(asked: str, files: ModelFiles) -> list[str]:
     return ["native"] if asked == "native" else ["onednn", "native"]
 
 
-def _open(order: Order, files: ModelFiles, engine: str, threads: int) -> Backend:
-    """Also refuses a model that is not what was declared, before it runs."""
-    backend = _backend(files, engine, threads)
+def _open(order: Order, files: ModelFiles, engine: str, threads: int, calm: Calm) -> Backend:
+    """Also refuses a model that is not what was declared, and one that does not answer as was recorded."""
+    backend = _backend(files, engine, threads, calm)
     try:
-        _narrowed(order, backend)
+        signature = _narrowed(order, backend)
+        check(backend, signature, warmup.recordings(signature, order.warm_up, order.path))
     except ModelError:
         backend.close()
         raise
     return backend
 
 
-def _backend(files: ModelFiles, engine: str, threads: int) -> Backend:
+def _backend(files: ModelFiles, engine: str, threads: int, calm: Calm) -> Backend:
     # Imported here, so that a worker carries one library only.
     if engine == "onnxruntime":
         from runtime.worker.onnx_backend import OnnxBackend
@@ -267,4 +332,4 @@ def _backend(files: ModelFiles, engine: str, threads: int) -> Backend:
         return OnnxBackend(files, threads=threads)
     from runtime.worker.paddle_backend import PaddleBackend, signature_of
 
-    return PaddleBackend(files, signature_of(files), engine=engine, threads=threads)
+    return PaddleBackend(files, signature_of(files), engine=engine, threads=threads, aside=calm.aside)

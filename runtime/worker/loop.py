@@ -15,6 +15,7 @@ from runtime.datatypes import BY_CODE, BY_NAME
 from runtime.errors import ModelError, Reason, summarise
 from runtime.frames import MAX_FRAME, TIMES, WINDOW, Frame, FrameError, Op, Tensor, pack, unpack
 from runtime.worker.backend import Array, Counters, InvalidInput
+from runtime.worker.calm import Calm
 from runtime.worker.loading import Loaded, Order, load
 
 _ALIGN = 64
@@ -25,8 +26,9 @@ class Loop:
     do.
     """
 
-    def __init__(self, connection: socket.socket, arena_fd: int) -> None:
+    def __init__(self, connection: socket.socket, arena_fd: int, calm: Calm) -> None:
         self._socket = connection
+        self._calm = calm
         size = os.fstat(arena_fd).st_size
         self._arena = mmap.mmap(arena_fd, size)
         self._loaded: Loaded | None = None
@@ -40,6 +42,7 @@ class Loop:
             received = time.monotonic_ns()
             frame = unpack(message, len(self._arena))
             if frame.op is Op.SHUTDOWN:
+                self._calm.leave()
                 self._close()
                 self._reply(Op.STATS, frame, payload=self._stats())
                 return
@@ -74,7 +77,8 @@ class Loop:
         def progress(stage: str, engine: str) -> None:
             self._reply(Op.PROGRESS, frame, payload=_json({"stage": stage, "engine": engine}))
 
-        self._loaded = load(order, progress)
+        self._loaded = load(order, progress, self._calm)
+        self._calm.end()
         self._reply(Op.READY, frame, payload=_json(self._loaded.to_wire()))
 
     def _run(self, frame: Frame, received: int) -> None:

@@ -11,7 +11,7 @@ import atexit
 import importlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -56,6 +56,8 @@ class _Predictor(Protocol):
     def get_output_handle(self, name: str) -> _Tensor: ...
     def run(self) -> object: ...
 
+
+Aside = Callable[[Callable[[], _Predictor]], _Predictor]
 
 _library: object | None = None
 
@@ -130,9 +132,19 @@ def _program_signature(model: Path) -> Signature:
 
 
 class PaddleBackend:
-    """One predictor. Names of outputs are the predictor's own."""
+    """One predictor. Names of outputs are the predictor's own. `aside` makes it, in whatever thread: the
+    library starts its own ones only at the first run.
+    """
 
-    def __init__(self, files: ModelFiles, signature: Signature, *, engine: str, threads: int) -> None:
+    def __init__(
+        self,
+        files: ModelFiles,
+        signature: Signature,
+        *,
+        engine: str,
+        threads: int,
+        aside: Aside = lambda make: make(),
+    ) -> None:
         self.engine = engine
         self.signature = signature
         for tensor in signature.inputs:
@@ -142,7 +154,8 @@ class PaddleBackend:
                 )
         try:
             self._handle = Handle(
-                f"paddle predictor {files.model.name}", lambda: _predictor(files, engine, threads)
+                f"paddle predictor {files.model.name}",
+                lambda: aside(lambda: _predictor(files, engine, threads)),
             )
         except MemoryError as error:
             raise ModelError(Reason.OUT_OF_MEMORY, f"{files.model.name}: {summarise(error)}") from None

@@ -5,6 +5,7 @@ The predictor knows names and input types but neither shapes nor output types be
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -60,6 +61,26 @@ def read_signature(file: Path, params: Path | None = None) -> Signature:
         raise ModelError(
             Reason.CORRUPT_MODEL, f"{file.name}: an input or output is not readable ({error!r})"
         ) from None
+
+
+def fingerprint(file: Path) -> str:
+    """The same for two exports of one network: names of its layers and weights, which count up in the process
+    that exports, are left out. Raises ValueError for what is no JSON.
+    """
+    bare = json.dumps(_without_names(json.loads(file.read_bytes())))
+    return hashlib.sha256(bare.encode()).hexdigest()
+
+
+def _without_names(value: object) -> object:
+    if isinstance(value, list):
+        return [_without_names(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("N") == "struct_name":
+        return None
+    if value.get("#") == "p":
+        return {**value, "A": [item for item in value["A"] if not isinstance(item, str)]}
+    return {key: _without_names(item) for key, item in value.items()}
 
 
 def _operations(regions: object) -> Iterator[Mapping[str, object]]:

@@ -16,6 +16,7 @@ from runtime.datatypes import BY_NAME
 from runtime.errors import ModelError, Reason, RequestError, summarise
 from runtime.signature import Signature, TensorSpec
 from runtime.worker.backend import Array, Backend, InvalidInput
+from runtime.worker.recorded import Recording, recorded
 
 # Lengths tried for a dynamic dimension that nobody declared: what images and sequences usually have, then
 # what they accept. Engines are compared at this length, so it should be like the real ones.
@@ -95,6 +96,19 @@ def warm(
     return Measured(
         note="not warmed up: no input fits its dynamic shape; give spec.inputs with shapes or warmUp.samples"
     )
+
+
+def recordings(signature: Signature, options: Options, folder: Path) -> list[Recording]:
+    """The outputs that were recorded with the user's samples. Raises ModelError for a sample that is not
+    usable.
+    """
+    found = []
+    for index, sample in enumerate([*options.samples, *_from_file(options.from_file, folder)]):
+        where = f"warmUp.samples[{index}]"
+        recording = recorded(signature, sample, _sample(signature, sample, where), where)
+        if recording is not None:
+            found.append(recording)
+    return found
 
 
 def _given(signature: Signature, options: Options, folder: Path) -> list[Sequence[Array]]:

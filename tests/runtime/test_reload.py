@@ -15,6 +15,7 @@ import yaml
 from tests.runtime.conftest import Running, serving, wait_for
 from tests.runtime.reloading import Config, ask, desired, load, loaded, model, serves
 from tests.runtime.sick import SICK_RUN, Sick
+from tests.runtime.test_calm import standing_back
 from tests.support.models import write_onnx
 
 
@@ -74,7 +75,8 @@ def test_a_change_of_the_file_is_served_without_a_lost_request(
     swap = running.events("model swapped")[0]
     assert (swap["old_version"], swap["new_version"]) == ("v1.0.0", "v2.0.0")
     wait_for(lambda: len(running.events("generation retired")) == len(versions))
-    assert len(running.workers()) == 1
+    (worker,) = running.workers()
+    assert not standing_back(worker)  # it did, until it served
     assert reloads(running, "succeeded") == len(versions)
     assert running.events("memory leaked") == []
     # What was counted for a version is not counted anew when it comes back.
@@ -120,7 +122,8 @@ def test_what_cannot_serve_changes_nothing(
     config.text("schema: 1\nmodels: [")
     wait_for(lambda: running.progress()["message"])
     assert serves(running, "v1.0.0")
-    config.write(model(pair["linear2"], "v7.0.0"))
+    recorded = {"inputs": {"x": [[1, 1, 1]]}, "outputs": {"y": [[8, 8]]}}
+    config.write(model(pair["linear2"], "v7.0.0", warmUp={"samples": [recorded]}))
     wait_for(lambda: serves(running, "v7.0.0"))
     assert running.progress()["message"] == ""
     assert "reload" not in running.model()
