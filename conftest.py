@@ -13,6 +13,8 @@ settings.load_profile("shared")
 
 
 NODE = "e2e/"
+# Fixtures of tests/runtime that start processes.
+SERVERS = {"server", "worker"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,8 +30,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 1 if "scenarios" in item.path.parts else 2
 
     def on_servers(item: pytest.Item) -> bool:
-        real = rank(item) < 2 or "runtime" in item.path.parts
-        return real or item.get_closest_marker("apiserver") is not None
+        """On a node, an API server, or processes of the inference server."""
+        processes = hasattr(getattr(item, "module", None), "serving")
+        fixtures = SERVERS.intersection(getattr(item, "fixturenames", ()))
+        return bool(rank(item) < 2 or processes or fixtures or item.get_closest_marker("apiserver"))
 
     items.sort(key=rank)  # stable: the order within a file stays
     for item in items:
@@ -39,12 +43,38 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class ByFile(LoadScopeScheduling):
-    """Several pytest processes share the tests by file; all that use the one node stay in one process."""
+    """Several pytest processes share the tests by file; all that use the one node stay in one process, but
+    for the long canary scenarios, of which several may run on it (`make e2e-canary`).
+    """
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(f"{NODE}canary/") and "test_short" not in nodeid:
+            return nodeid
         return NODE if nodeid.startswith(NODE) else nodeid.split("::")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
     config.option.loadscopereorder = False  # our own order stands
     return ByFile(config, log)
+
+
+class Reruns:
+    """Says at the end why a test ran twice: a pass afterwards hides what may be a fault."""
+
+    def __init__(self) -> None:
+        self.reports: list[pytest.TestReport] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if str(report.outcome) == "rerun":
+            self.reports.append(report)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.reports:
+            terminalreporter.section("failed at first, ran again")
+        for report in self.reports:
+            terminalreporter.write_sep("_", report.nodeid)
+            terminalreporter.write_line(report.longreprtext[-4000:])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Reruns())

@@ -9,6 +9,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from hack.images import names
 ROOT = Path(__file__).resolve().parents[1]
 ENDPOINT = "http://object-store.object-store.svc:8333"
 BUCKET = "models"
+#: Seconds that the operator gives clients to follow a canary's changes: the proxy of one node needs less
+#: than one. The long scenarios have the default of 15.
+SETTLE = os.environ.get("SETTLE_TIME", "4")
 #: What a pod and its containers say to pass the Pod Security level "restricted".
 POD_SECURITY: dict[str, object] = {
     "runAsNonRoot": True,
@@ -116,7 +120,7 @@ def hack(kube: Kube, *command: str, timeout: float = 600.0) -> None:
 def operator(kube: Kube) -> Iterator[Kube]:
     """The operator as `make deploy` installs it; removed at the end unless it was there before."""
     before = kube.attempt("-n", "paddle-system", "get", "deployment", "paddle-operator").returncode == 0
-    hack(kube, "hack.deploy", "up")
+    hack(kube, "hack.deploy", "up", f"--arg=--settle-time={SETTLE}")
     yield kube
     if not before:
         hack(kube, "hack.deploy", "down")
@@ -143,10 +147,10 @@ def store(kube: Kube) -> Iterator[Store]:
         yield Store(client)
 
 
-@pytest.fixture
-def ns(kube: Kube, request: pytest.FixtureRequest) -> Iterator[Namespace]:
+@contextmanager
+def namespace(kube: Kube, title: str) -> Iterator[Namespace]:
     """A fresh namespace; deleted afterwards (in the background: nothing waits for it)."""
-    word = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:30].strip("-")
+    word = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:30].strip("-")
     name = f"e2e-{word}-{secrets.token_hex(2)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     kube.apply(
@@ -155,6 +159,13 @@ def ns(kube: Kube, request: pytest.FixtureRequest) -> Iterator[Namespace]:
     )
     yield Namespace(name, kube)
     kube.attempt("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def ns(kube: Kube, request: pytest.FixtureRequest) -> Iterator[Namespace]:
+    """A namespace of this test's own."""
+    with namespace(kube, request.node.name) as found:
+        yield found
 
 
 def secret(namespace: str, name: str, access: str, key: str) -> dict[str, object]:
@@ -178,6 +189,15 @@ def linear(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         keys[version] = f"linear/{version}/"
         store.put_folder(keys[version], folder)
     return keys
+
+
+@pytest.fixture(scope="session")
+def served(operator: Kube, linear: dict[str, str]) -> Iterator[Namespace]:
+    """A namespace where one pod serves the model `linear`, SLA 123 ms; for tests that only ask."""
+    with namespace(operator, "served") as ns:
+        ns.apply(ns.model("linear", linear["v1.0.0"], serving={"latencySLAMilliseconds": 123}))
+        ns.phase("linear", "Ready", within=120)
+        yield ns
 
 
 LOAD = """

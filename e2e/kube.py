@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import select
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,17 +73,35 @@ class Kube:
         *,
         within: float = 60.0,
     ) -> dict[str, object]:
-        """The object once `holds(object)`; fails with its whole state after `within` seconds."""
+        """The object once `holds(object)`, which sees its states as they come; fails with the last one after
+        `within` seconds. It is watched: a kubectl for each look would be the largest load on a small machine.
+        """
+        end = time.monotonic() + within
         last: dict[str, object] | None = None
+        watch = ("-n", namespace, "get", kind, f"--field-selector=metadata.name={name}", "-o", "json", "-w")
+        while time.monotonic() < end:  # a watch may end before
+            for last in self._documents(watch, end):
+                if holds(last):
+                    return last
+        raise AssertionError(f"after {within:g} s: {kind} {namespace}/{name}: {describe(last)}")
 
-        def check() -> dict[str, object] | None:
-            nonlocal last
-            last = self.get(kind, name, namespace)
-            return last if last is not None and holds(last) else None
-
-        found = until(check, within=within, what=lambda: f"{kind} {namespace}/{name}: {describe(last)}")
-        assert isinstance(found, dict)
-        return found
+    def _documents(self, arguments: Sequence[str], end: float) -> Iterator[dict[str, object]]:
+        """JSON documents as kubectl prints them, until it ends or the clock is at `end`."""
+        with subprocess.Popen(
+            self.command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            assert process.stdout is not None
+            try:
+                printed = b""
+                while select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
+                    data = os.read(process.stdout.fileno(), 1 << 20)
+                    if not data:
+                        return
+                    *documents, printed = (printed + data).split(b"\n}\n")
+                    for document in documents:
+                        yield json.loads(document + b"}")
+            finally:
+                process.kill()
 
     def phase(
         self, name: str, namespace: str, phase: str, *, within: float = 60.0, generation: int = 0

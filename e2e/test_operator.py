@@ -1,13 +1,13 @@
-"""The operator itself on a real node: killed, upgraded, confined, and kept within its permissions."""
+"""The operator itself on a real node: killed, upgraded and confined."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 
 import pytest
 
-from e2e.fixtures import CONTAINER_SECURITY, POD_SECURITY, Namespace, finished, hack
-from e2e.kube import Kube, metadata_of, status_of, until
+from e2e.fixtures import CONTAINER_SECURITY, POD_SECURITY, Namespace, finished, hack, namespace
+from e2e.kube import Kube, condition, metadata_of, status_of, until
 
 pytestmark = pytest.mark.cluster
 
@@ -65,61 +65,9 @@ def test_killed_at_any_moment_it_ends_in_the_same_state(
     assert len(serving_pods(ns)) == len(names)
 
 
-def test_an_upgrade_restarts_no_serving_pod(operator: Kube, ns: Namespace, linear: dict[str, str]) -> None:
-    ns.apply(ns.model("linear", linear["v1.0.0"]))
-    ns.phase("linear", "Ready", within=90)
-    before = serving_pods(ns)
-    try:
-        deploy(operator, "--runtime-image", "localhost/paddle-runtime:another-default")
-        operator.run("-n", ns.name, "label", "paddlemodel", "linear", "touched=yes")
-        ns.apply(ns.model("linear", linear["v1.0.0"], serving={"replicas": 2}))
-        ns.phase("linear", "Ready", within=90, generation=2)
-        after = serving_pods(ns)
-        assert before < after
-        assert len(after) == 2
-        assert len(operator.list("deployments", ns.name)) == 1
-    finally:
-        deploy(operator)
-
-
-def test_some_namespaces_only_with_roles_only(
-    operator: Kube, ns: Namespace, linear: dict[str, str], request: pytest.FixtureRequest
-) -> None:
-    other = f"{ns.name}-x"
-    operator.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}})
-    try:
-        deploy(operator, "--watch-namespaces", ns.name)
-        assert operator.attempt("get", "clusterrolebinding", "paddle-operator").returncode != 0
-        outside = ns.model("linear", linear["v1.0.0"])
-        outside["metadata"] = {"name": "linear", "namespace": other}
-        ns.apply(outside, ns.model("linear", linear["v1.0.0"]))
-        ns.phase("linear", "Ready", within=90)
-        untouched = operator.get("paddlemodel", "linear", other)
-        assert untouched is not None
-        assert status_of(untouched) == {}
-    finally:
-        operator.attempt("-n", other, "delete", "paddlemodel", "linear", "--wait=false")
-        deploy(operator)
-        operator.attempt("delete", "namespace", other, "--wait=false")
-
-
-def test_it_is_never_refused_by_the_api_server(operator: Kube, ns: Namespace, linear: dict[str, str]) -> None:
-    ns.apply(ns.model("linear", linear["v1.0.0"]))
-    ns.phase("linear", "Ready", within=90)
-    operator.run("-n", ns.name, "delete", "paddlemodel", "linear", timeout=60)
-    until(lambda: ready(operator), within=60, what=lambda: "the operator has not two ready replicas")
-    for pod in operator_pods(operator):
-        lines = operator.run("-n", "paddle-system", "logs", pod).splitlines()
-        assert lines, f"{pod} logs nothing"
-        refused = [line for line in lines if re.search(r"40[13] (Forbidden|Unauthorized)", line)]
-        # A namespace on its way out refuses everybody's new objects; that is not about permissions.
-        assert [line for line in refused if "being terminated" not in line] == []
-
-
-def test_network_policies_hold(operator: Kube, ns: Namespace, linear: dict[str, str], node_tool: str) -> None:
+def test_network_policies_hold(operator: Kube, served: Namespace, node_tool: str) -> None:
     """Another pod may reach the serving port and not the admin port, where the network enforces policies."""
-    ns.apply(ns.model("linear", linear["v1.0.0"]))
-    ns.phase("linear", "Ready", within=90)
+    ns = served
     policies = operator.list("networkpolicies", ns.name)
     assert policies, "no NetworkPolicy was made for the serving pods"
     (pod,) = ns.pods("serving.paddlepaddle.org/role=server")
@@ -155,3 +103,51 @@ def test_network_policies_hold(operator: Kube, ns: Namespace, linear: dict[str, 
         pytest.xfail(
             "this cluster's network does not enforce NetworkPolicy: the policies are there, unproven"
         )
+
+
+@pytest.fixture(scope="module")
+def narrowed(operator: Kube, linear: dict[str, str]) -> Iterator[tuple[Namespace, set[object]]]:
+    """An operator that was upgraded while a model was served, and has rights in that model's namespace only;
+    with the pods of before.
+    """
+    with namespace(operator, "narrowed") as ns:
+        ns.apply(ns.model("linear", linear["v1.0.0"]))
+        ns.phase("linear", "Ready", within=90)
+        before = serving_pods(ns)
+        try:
+            image = "localhost/paddle-runtime:another-default"
+            deploy(operator, "--runtime-image", image, "--watch-namespaces", ns.name)
+            yield ns, before
+        finally:
+            deploy(operator)
+
+
+def test_an_upgrade_restarts_no_serving_pod(
+    operator: Kube, narrowed: tuple[Namespace, set[object]], linear: dict[str, str]
+) -> None:
+    ns, before = narrowed
+    operator.run("-n", ns.name, "label", "paddlemodel", "linear", "touched=yes")
+    ns.apply(ns.model("linear", linear["v1.0.0"], serving={"replicas": 2}))
+    ns.phase("linear", "Ready", within=90, generation=2)
+    after = serving_pods(ns)
+    assert before < after
+    assert len(after) == 2
+    assert len(operator.list("deployments", ns.name)) == 1
+
+
+def test_some_namespaces_only_with_roles_only(
+    operator: Kube, narrowed: tuple[Namespace, set[object]], ns: Namespace, linear: dict[str, str]
+) -> None:
+    inside, _ = narrowed
+    assert operator.attempt("get", "clusterrolebinding", "paddle-operator").returncode != 0
+    for where in (ns, inside):
+        where.apply(where.model("other", linear["v1.0.0"], serving={"enabled": False}))
+    operator.wait(
+        "paddlemodel",
+        "other",
+        inside.name,
+        lambda found: condition(found, "ArtifactResolved").get("status") == "True",
+    )
+    untouched = operator.get("paddlemodel", "other", ns.name)
+    assert untouched is not None
+    assert status_of(untouched) == {}

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# Two processes: the node's tests mostly wait, all others mostly compute (conftest.py says who runs what).
+# Three processes on two cores: one for the node's tests, and those of API servers wait half of their time, too
+# (conftest.py says who runs what).
 WHOLE = (
-    *("-n", "2"),
+    *("-n", "3"),
     "--cov",
     "--cov-config=pyproject.toml",
     "--cov-report=term:skip-covered",

@@ -35,7 +35,7 @@ async def real_store() -> AsyncIterator[str]:
 @pytest.mark.parametrize(
     ("kills", "models", "longest"),
     [
-        pytest.param(8, 4, 0.3, id="short"),
+        pytest.param(20, 4, 0.3, id="short"),
         pytest.param(200, 50, 1.5, id="long", marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
     ],
 )

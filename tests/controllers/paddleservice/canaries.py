@@ -78,6 +78,7 @@ class Canaries(Harness):
 
     routers: Routers
     verdict: str = "Passed"
+    slice: dict[str, object] | None = None
 
     def around(self) -> Surroundings:
         if not hasattr(self, "routers"):
@@ -119,11 +120,8 @@ class Canaries(Harness):
                 status = {"verdict": self.verdict, "message": "numbers", "reason": "Good"}
                 await self.live.apply_status(CANARY_ANALYSIS, item.key, status)
 
-    async def follow(self) -> None:
+    async def follow(self, service: ctrl.Object) -> None:
         """The EndpointSlices become what the Service selects."""
-        service = await self.live.get_live(ctrl.SERVICE, self.key)
-        if service is None:
-            return
         chosen = service.spec["selector"]
         if chosen == ROUTERS and not await self.live.list_live(
             ctrl.POD, namespace=self.namespace, labels=ROUTERS
@@ -131,7 +129,7 @@ class Canaries(Harness):
             await self._router()
         pods = await self.live.list_live(ctrl.POD, namespace=self.namespace, labels=chosen)
         targets = {port["targetPort"] for port in service.spec["ports"]}
-        body = {
+        body: dict[str, object] = {
             "apiVersion": "discovery.k8s.io/v1",
             "kind": "EndpointSlice",
             "metadata": {
@@ -158,7 +156,9 @@ class Canaries(Harness):
                 if not pod.deleting
             ],
         }
-        await self.live.apply(body)
+        if body != self.slice:
+            self.slice = body
+            await self.live.apply(body)
 
     async def _router(self) -> None:
         spec = {"containers": [{"name": "envoy", "image": "envoy"}], "nodeName": "fake"}
@@ -176,21 +176,22 @@ class Canaries(Harness):
         """What happens outside the operator."""
         await self.node.step()
         await self.judge()
-        await self.follow()
-        await self.check()
+        service = await self.live.get_live(ctrl.SERVICE, self.key)
+        if service is not None:
+            await self.follow(service)
+            await self.check(service)
 
     async def turn(self, seconds: float = 35.0) -> None:
         self.later += timedelta(seconds=seconds)
         await self.once()
         await self.world()
 
-    async def check(self) -> None:
+    async def check(self, service: ctrl.Object) -> None:
         """Whichever way clients go, they meet the stable revision: what must hold after every pass."""
-        service = await self.live.get_live(ctrl.SERVICE, self.key)
-        status = await self.status()
+        ours = await self.service()
+        status, wanted = ours.status, ours.spec
         stable = status.get("stableRevision")
-        wanted = (await self.service()).spec
-        if service is None or not stable or at(wanted, "traffic", "provider") == "Replicas":
+        if not stable or at(wanted, "traffic", "provider") == "Replicas":
             return
         if at(wanted, "updateStrategy", "type") != "Canary" and not at(status, "canary", "path"):
             return
