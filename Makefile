@@ -90,7 +90,7 @@ e2e: venv ## only the real-cluster tests, all of them
 
 .PHONY: e2e-canary
 e2e-canary: venv ## every canary scenario and fault run, with pictures under .local/report/canary (an hour)
-	@$(PY) -m pytest e2e/canary -m "slow or not slow" $(PYTEST_ARGS)
+	@$(PY) -m e2e.canary $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: venv ## benchmarks: apply -> first prediction against a hand-written Deployment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -28,27 +29,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def prometheus(operator: Kube) -> Kube:
-    """The add-on Prometheus that the operator asks."""
-    operator.run("apply", "-k", str(ROOT / "config/local/prometheus"))
-    operator.run(
-        *("-n", "paddle-monitoring", "rollout", "status", "deployment/prometheus", "--timeout=90s"),
-        timeout=100,
-    )
-    return operator
+def monitoring(kube: Kube) -> Kube:
+    """The add-on Prometheus is asked for, and starts while other things are made."""
+    kube.run("apply", "-k", str(ROOT / "config/local/prometheus"))
+    return kube
 
 
 @pytest.fixture(scope="session")
 def versions(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Five versions of one tiny model in the store: the key of each folder."""
+    """Five versions of one tiny model in the store: the key of each folder. Every process has its own: what
+    is written again is new content.
+    """
     from tests.support import models
 
     folder = tmp_path_factory.mktemp("canary")
     models.write_paddle(folder, weight=2.0, bias=1.0)
-    keys = {f"v1.{minor}.0": f"canary/v1.{minor}.0/" for minor in range(5)}
+    own = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+    keys = {f"v1.{minor}.0": f"canary/{own}/v1.{minor}.0/" for minor in range(5)}
     for key in keys.values():
         store.put_folder(key, folder)
     return keys
+
+
+@pytest.fixture(scope="session")
+def prometheus(monitoring: Kube, operator: Kube, versions: dict[str, str]) -> Kube:
+    """What the operator asks is ready, and all else that a canary needs."""
+    ready = ("rollout", "status", "deployment/prometheus", "--timeout=90s")
+    monitoring.run("-n", "paddle-monitoring", *ready, timeout=100)
+    return operator
 
 
 @pytest.fixture
@@ -71,6 +79,8 @@ def trial(
 
 def _close(one: Trial, name: str, seconds: float, request: pytest.FixtureRequest) -> None:
     problem = request.node.stash.get(_outcome, "")
+    if problem and request.node.get_closest_marker("flaky"):
+        name += "-missed"  # it runs again under its own name, and what went wrong is kept
     try:
         if problem:
             one.finish()
@@ -91,6 +101,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """The reason of a failure, for the report."""
     made = yield
+    if made.when == "setup":
+        item.stash[_outcome] = ""
     if made.when == "call" and made.failed:
         text = made.longreprtext.strip().splitlines()
         crash = getattr(made.longrepr, "reprcrash", None)

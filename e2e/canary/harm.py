@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from e2e.kube import Kube, metadata_of, spec_of, status_of, until
+from hack.cluster import host, node, paths
+from hack.cluster import processes as processes_of_node
 
 SYSTEM = "paddle-system"
 OPERATOR = "app.kubernetes.io/name=paddle-operator,app.kubernetes.io/component=manager"
@@ -99,3 +101,25 @@ def without_prometheus(kube: Kube) -> Iterator[None]:
         kube.run(*target, "--replicas=1")
         ready = ("rollout", "status", "deployment/prometheus", "--timeout=90s")
         kube.run("-n", "paddle-monitoring", *ready, timeout=100)
+
+
+@contextmanager
+def without_api_server(kube: Kube) -> Iterator[None]:
+    """SIGKILL to the API server, which comes back after the block."""
+    process = processes_of_node.load(node.RUNNING).get("kube-apiserver")
+    assert process is not None, "the API server is not on this host: the fault runs need the node here"
+    command = Path(f"/proc/{process.pid}/cmdline").read_text().rstrip("\0").split("\0")
+    os.kill(process.pid, signal.SIGKILL)
+    try:
+        until(lambda: not process.is_alive(), within=30, what=lambda: "the API server does not end")
+        yield
+    finally:
+        log = paths.LOG / "kube-apiserver.log"
+        again = processes_of_node.spawn(command, log=log, groups=host.make_cgroups())
+        running = processes_of_node.load(node.RUNNING)
+        processes_of_node.save(node.RUNNING, running | {"kube-apiserver": again})
+
+        def answers() -> bool:
+            return kube.attempt("get", "--raw=/readyz", "--request-timeout=5s").returncode == 0
+
+        until(answers, within=120, what=lambda: "the API server does not come back")

@@ -1,14 +1,15 @@
 """A steady load that logs every reply with the version that gave it. Runs in a pod; needs aiohttp only.
 
-    python load.py URL BODY RATE SECONDS new|kept [HEADER=VALUE ...]
+    python load.py URL BODY RATE SECONDS new|kept[,wait] [HEADER=VALUE ...]
 
 Requests begin `RATE` times a second, whatever became of those before (at most WIDEST are under way), until
-SIGUSR1 or SECONDS have passed. Each second is one line of JSON on stdout: {"at": seconds since the epoch,
-"replies": [[milliseconds after `at`, version, status, milliseconds, error], ...]}. A reply's time is when
-its request began; status 0 is a request without an answer, and `error` then says why. The last line is
-{"done": number of requests}.
+SIGUSR1 or SECONDS have passed. Each second is one line of JSON on stdout:
+{"at": seconds since the epoch, "replies": [[milliseconds after `at`, version, status, milliseconds, error],
+...]}. A reply's time is when its request began; status 0 is a request without an answer, and `error` then
+says why. The last line is {"done": number of requests}.
 
 new: a connection for each request, so that each is routed anew. kept: connections live, as a client's do.
+wait: the load begins once somebody answers; what was asked before is not logged.
 """
 
 import asyncio
@@ -61,18 +62,32 @@ async def one(
         log.add(began, "", 0, time.monotonic() - started, f"{type(error).__name__}: {error}"[:160])
 
 
+async def answered(session: aiohttp.ClientSession, url: str, body: bytes, stop: asyncio.Event) -> None:
+    """Until there is somebody to be loaded."""
+    while not stop.is_set():
+        try:
+            async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer:
+                if answer.status == 200:
+                    return
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            pass
+        await asyncio.sleep(0.2)
+
+
 async def main(
-    url: str, body: bytes, rate: float, seconds: float, kept: bool, headers: dict[str, str]
+    url: str, body: bytes, rate: float, seconds: float, how: list[str], headers: dict[str, str]
 ) -> None:
     log, stop = Log(), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, stop.set)
-    connector = aiohttp.TCPConnector(force_close=not kept, limit=0)
+    connector = aiohttp.TCPConnector(force_close="kept" not in how, limit=0)
     limits = aiohttp.ClientTimeout(total=TIMEOUT)
     places = asyncio.Semaphore(WIDEST)
     async with (
         aiohttp.ClientSession(connector=connector, timeout=limits) as session,
         asyncio.TaskGroup() as group,
     ):
+        if "wait" in how:
+            await answered(session, url, body, stop)
         began, number = time.monotonic(), 0
         while not stop.is_set() and (now := time.monotonic()) < began + seconds:
             due = began + number / rate
@@ -95,7 +110,7 @@ if __name__ == "__main__":
             sys.argv[2].encode(),
             float(sys.argv[3]),
             float(sys.argv[4]),
-            sys.argv[5] == "kept",
+            sys.argv[5].split(","),
             {"Content-Type": "application/json", **given},
         )
     )

@@ -84,12 +84,15 @@ def documents(text: str) -> tuple[list[dict[str, object]], str]:
 
 @dataclass(slots=True)
 class Recorder:
-    """`moments` grows while the recording runs. A watch that breaks is begun again."""
+    """`moments` grows while the recording runs, `latest` is the service as it was seen last. A watch that
+    breaks is begun again.
+    """
 
     kube: Kube
     namespace: str
     name: str
     moments: list[Moment] = field(default_factory=list)
+    latest: Mapping[str, object] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _process: subprocess.Popen[bytes] | None = None
 
@@ -112,6 +115,7 @@ class Recorder:
             buffer += chunk.decode(errors="replace")
             found, buffer = documents(buffer)
             for document in found:
+                self.latest = document
                 seen = moment(time.time(), document)
                 if seen is not None:
                     self.moments.append(seen)

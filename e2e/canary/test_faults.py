@@ -1,17 +1,20 @@
-"""Canaries while the parts around them die. `make e2e-canary` runs them; the node must be on this host."""
+"""Canaries while what all of them share dies: one at a time, and nothing beside it. The node must be on this
+host.
+"""
 
 from __future__ import annotations
 
 import os
 import random
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
 
-from e2e.canary import asks, harm
+from e2e.canary import asks, harm, stands
 from e2e.canary.trial import Trial, canary
-from e2e.kube import metadata_of, until
+from e2e.kube import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -94,71 +97,86 @@ def test_frozen_leader(trial: Trials) -> None:
 
 def test_prometheus_gone(trial: Trials) -> None:
     """Held, resumed by itself when it answers again; pod health needs no Prometheus."""
-    one = trial("Prometheus gone: held, then goes on", strategy=canary(20))
-    one.begin(rate=50)
+    analysis = {"requiredPasses": 4}
+    one = trial("Prometheus gone: held, then goes on", strategy=canary(20, analysis=analysis))
+    sick = trial(
+        "Prometheus gone, the candidate crash-loops: rolled back",
+        name="sick",
+        strategy=canary(20, analysis={"requiredPasses": 12}),
+    )
+    for each in (one, sick):
+        each.change("v1.0.0")
+    for each in (one, sick):
+        each.begin(rate=40)
     one.change("v1.1.0")
-    one.phase("Analysing", within=150)
+    sick.change("v1.1.0", faults="exit=50")  # each process lives so many seconds
+    for each in (one, sick):
+        each.phase("Analysing", within=150)
     with harm.without_prometheus(one.kube):
+        asks.ended(sick.ending(1, within=300), "Unhealthy")
         state = one.phase("Paused", within=330)
         assert state["pause"] == "MetricsUnavailable"
         assert "Prometheus" in one.command("explain")
     one.phase("Shifting", "Analysing", within=120)
     asks.ended(one.ending(1, within=400), "Promoted")
+    for each in (one, sick):
+        each.finish()
+        asks.none_lost(each)
+        asks.none_failed(each, "v1.0.0")
+    asks.none_failed(one)
+    asks.steps_in_order(one)
+
+
+def test_prometheus_slow(trial: Trials) -> None:
+    """Answers that take 6 s (the deadline is 10 s) delay the verdict and change nothing else."""
+    one = trial("Prometheus takes 6 s for an answer, promoted", strategy=canary(20))
+    one.begin(rate=50)
+    with stands.before_prometheus(one.kube) as stand:
+        stand.mode(delay=6.0)
+        one.change("v1.1.0")
+        asks.ended(one.ending(1, within=300), "Promoted")
     one.finish()
     asks.none_lost(one)
     asks.none_failed(one)
+    asks.steps_in_order(one)
 
 
-def test_prometheus_gone_and_the_candidate_dies(trial: Trials) -> None:
-    one = trial("Prometheus gone, the candidate crash-loops: rolled back", strategy=canary(20))
+def test_prometheus_empty(trial: Trials) -> None:
+    """It answers, and knows nothing: no series, two of each, NaN. Never promoted, never failed."""
+    one = trial("Prometheus knows nothing: waits for a person", strategy=canary(20))
     one.begin(rate=50)
-    one.change("v1.1.0")
-    state = one.phase("Analysing", within=150)
-    with harm.without_prometheus(one.kube):
-        one.fault(str(state["candidate"]), exit=0.2)
-        entry = one.ending(1, within=240)
-    asks.ended(entry, "Unhealthy")
-    one.finish()
-    asks.none_failed(one, "v1.0.0")
-
-
-def test_a_candidate_that_never_starts(trial: Trials) -> None:
-    one = trial("the candidate crash-loops from the start, never gets a request", strategy=canary(20))
-    one.begin(rate=50)
-    one.change("v1.1.0", faults="exit=0.1")
-    entry = one.ending(1, within=400)
-    asks.ended(entry, "NotReady")
+    with stands.before_prometheus(one.kube) as stand:
+        for number, data in enumerate(("empty", "two", "nan")):
+            stand.mode(data=data)
+            if number:
+                one.command("resume")
+                one.phase("Analysing", within=60)
+            else:
+                one.change("v1.1.0")
+            state = one.phase("Paused", within=300)
+            assert state["pause"] == "Inconclusive", state
+            one.notes[data] = str(state["reason"])
+        assert "history" not in one.canary()
+        stand.mode(data="")
+        one.command("resume")
+        asks.ended(one.ending(1, within=300), "Promoted")
     one.finish()
     asks.none_lost(one)
     asks.none_failed(one)
-    assert {reply.version for reply in one.replies} == {"v1.0.0"}
+    asks.steps_in_order(one)
 
 
-def test_stable_pods_deleted_while_rolling_back(trial: Trials) -> None:
-    """The weight follows what stable can carry."""
-    one = trial("stable loses pods while it takes the traffic back", strategy=canary(50), replicas=3)
-    one.begin(rate=30)
-    one.change("v1.1.0", faults="errors=0.02")
-    state = one.phase("Analysing", within=150)
-    for pod in one.pods(str(state["stable"]))[:2]:
-        one.kube.run("-n", one.ns.name, "delete", "pod", str(metadata_of(pod)["name"]), "--wait=false")
-    one.command("abort")
-    asks.ended(one.ending(1, within=180), "Aborted")
-    one.finish()
-    asks.none_lost(one)
-    asks.none_failed(one, "v1.0.0")
-
-
-def test_a_router_ends(trial: Trials) -> None:
-    """A planned end of a router, in the middle of a step, loses nothing."""
-    one = trial("a router is replaced in the middle of a step", strategy=canary(20))
+def test_api_server_restarted(trial: Trials) -> None:
+    """Gone for half a minute in a step: nobody leads meanwhile, and everybody serves."""
+    one = trial("the API server is restarted in the middle of a step, promoted", strategy=canary(20))
     one.begin(rate=50)
     one.change("v1.1.0")
     one.phase("Analysing", within=150)
-    routers = [pod for pod in one.ns.pods() if "router" in str(metadata_of(pod)["name"])]
-    assert routers
-    one.kube.run("-n", one.ns.name, "delete", "pod", str(metadata_of(routers[0])["name"]), "--wait=false")
-    asks.ended(one.ending(1, within=400), "Promoted")
+    with harm.without_api_server(one.kube):
+        time.sleep(30)
+    asks.ended(one.ending(1, within=300), "Promoted")
+    harm.operator_ready(one.kube)
     one.finish()
     asks.none_lost(one)
     asks.none_failed(one)
+    asks.steps_in_order(one)

@@ -14,13 +14,14 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 def test_promoted_and_rolled_back(trial: Callable[..., Trial]) -> None:
-    strategy = canary(20, stable_for=3, analysis={"requiredPasses": 1})
-    good = trial("a good version is promoted", name="good", replicas=1, strategy=strategy)
-    bad = trial("errors are rolled back", name="bad", replicas=1, strategy=strategy)
+    # Errors are what is judged here: on a busy machine answers may be slow for other reasons.
+    strategy = canary(25, stable_for=3, analysis={"requiredPasses": 1})
+    good = trial("a good version is promoted", name="good", replicas=1, sla=10_000, strategy=strategy)
+    bad = trial("errors are rolled back", name="bad", replicas=1, sla=10_000, strategy=strategy)
     for one in (good, bad):
-        one.change("v1.0.0")
+        one.prepare(rate=40)
     for one in (good, bad):
-        one.begin(rate=30)
+        one.ready_to_change()
     good.change("v1.1.0")
     bad.change("v1.1.0", faults="errors=0.4")
 
