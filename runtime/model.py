@@ -51,20 +51,20 @@ class Model:
         self._stopping = asyncio.Event()
         self._window = limits.restarts.window
         self._skip: dict[str, str] = {}
-        self.slots = [
         self._slot_memory = limits.slot_memory
         self._turn: Turn | None = None
+        self.slots = [
             Slot(self, index, load_limit=limits.load, warm_limit=spec.warm_up.timeout_seconds)
             for index in range(spec.workers)
         ]
         self._dispatcher = Dispatcher(spec.name, self.arena, limits, self.metrics, self.slots)
 
-    async def run(self) -> None:
     def join(self, turns: Turns) -> None:
         """Before anything runs: from now on it takes turns with the other models, by its priority."""
         self._turn = turns.join(weight=self.spec.priority, kick=self._dispatcher.kick)
         self._dispatcher.turn = self._turn
 
+    async def run(self) -> None:
         """Keeps the workers alive until `stop` or until the model fails for good."""
         if self.spec.problem:
             self.failed(ModelError(Reason.LOAD_FAILED, self.spec.problem))
@@ -94,9 +94,9 @@ class Model:
         self._stopping.set()
         self._dispatcher.fail_all(self._gone("is shutting down"))
         await asyncio.gather(*(slot.stop(grace) for slot in self.slots))
-
         if self._turn is not None:
             self._turn.leave()
+
     def close(self) -> None:
         """Raises RuntimeError when a request's memory was never given back."""
         self._started.close()
@@ -196,10 +196,10 @@ class Model:
         assert isinstance(signature, Mapping)
         self.report = report
         self.signature = Signature.from_wire(signature)
-        if self._turn is not None:
-            self._turn.resize(need=self._slots(slot), workers=len(self.slots))
         median = float(str(report["medianSeconds"]))
         self._batching(self.signature, report)
+        if self._turn is not None:
+            self._turn.resize(need=self._slots(slot), workers=len(self.slots))
         self.metrics.loaded = True
         self.metrics.engine = slot.engine
         self.metrics.quantized = bool(report["quantized"])
@@ -223,13 +223,13 @@ class Model:
         )
         self._dispatcher.kick()
         self.on_loaded(self, report)
+        self.on_change()
+
     def _slots(self, slot: Slot) -> int:
         """What a run takes of the device's slots: by the memory that its worker holds, or by its threads."""
         if not self._slot_memory or slot.worker is None:
             return int(str(self.report["threads"]))
         return ceil(memory.resident([slot.worker.pid]) / self._slot_memory)
-
-        self.on_change()
 
     def _batching(self, signature: Signature, report: Mapping[str, object]) -> None:
         """What the worker measured, to the dispatcher."""
@@ -261,10 +261,10 @@ class Model:
             "engine": self.metrics.engine,
             "batch_engine": str(self.report.get("batchEngine", "")),
             "threads": int(str(self.report.get("threads", self.threads))),
-            "priority": self.spec.priority,
-            "slots": self._turn.slots if self._turn is not None else 1,
             "measured_milliseconds": self._candidates(),
             "note": self.note,
+            "priority": self.spec.priority,
+            "slots": self._turn.slots if self._turn is not None else 1,
             "max_batch_size": self._dispatcher.max_rows,
             "batching": self._dispatcher.split_reason or str(found.get("reason", "")),
             "batching_difference": found.get("difference", 0.0),
