@@ -40,6 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         short = item.get_closest_marker("slow") is None  # hundreds of kills once are enough
         if short and on_servers(item):
             item.add_marker(pytest.mark.flaky(reruns=1))
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.no_cover)  # counting lines doubles its time: examples by the hundred
 
 
 class ByFile(LoadScopeScheduling):
