@@ -15,9 +15,10 @@ from artifacts import ArtifactError, Batching, load_config
 from runtime.addresses import bind, reserve
 from runtime.desired import ConfigFile, Fixed, Source, Target
 from runtime.errors import Reason
+from runtime.ondemand import OnDemand
 from runtime.prestart import Prestarted, prestart
 from runtime.restarts import RestartOptions
-from runtime.spec import Limits, from_argument
+from runtime.spec import Limits, ModelSpec, from_argument
 
 if TYPE_CHECKING:
     from runtime.telemetry.tracing import Tracing
@@ -44,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--model", action="append", default=[], metavar="NAME=PATH", help="serve a folder or file; repeatable"
     )
+    add("--on-demand", type=Path, metavar="FOLDER", help="load what requests name of the models in FOLDER")
+    add("--on-demand-models", type=int, default=4, help="of FOLDER in memory at once")
+    add("--on-demand-memory", type=int, default=0, help="MiB that these may take; 0 = any number")
     add("--engine", default="auto", help="auto, native, onednn or onnxruntime, for --model")
     add("--workers", type=int, default=1, help="processes for each --model")
     add("--threads", type=int, default=0, help="math threads of a worker, 0 = from the cgroup, for --model")
@@ -217,6 +221,7 @@ def _serve(
             tracing=_tracing(options, labels),
             fast_path=not options.no_fast_path,
             token=token,
+            on_demand=source if isinstance(source, OnDemand) else None,
         )
         stop_on_signals(service)
         await service.run()
@@ -242,7 +247,11 @@ def _tracing(options: argparse.Namespace, labels: dict[str, str]) -> Tracing | N
 def _desired(options: argparse.Namespace) -> tuple[dict[str, str], Source, Sequence[Target]]:
     """Constant labels, and the models with where they stand. Raises ArtifactError or ValueError."""
     environ = os.environ
-    if options.model and options.config is None:
+    if options.on_demand is not None and options.config is not None:
+        raise ValueError("--on-demand and --config exclude each other: models.yaml names all of its models")
+    if options.on_demand is not None and not options.on_demand.is_dir():
+        raise ValueError(f"--on-demand {options.on_demand} is no folder")
+    if (options.model or options.on_demand) and options.config is None:
         labels = {
             "paddle_namespace": environ.get("POD_NAMESPACE", ""),
             "paddle_service": environ.get("PADDLE_SERVICE", ""),
@@ -253,18 +262,28 @@ def _desired(options: argparse.Namespace) -> tuple[dict[str, str], Source, Seque
             batching = Batching(
                 max_batch_size=options.max_batch_size, max_delay_milliseconds=options.max_delay
             )
-        specs = [
-            from_argument(
+
+        def make(argument: str) -> ModelSpec:
+            return from_argument(
                 argument,
                 engine=options.engine,
                 workers=options.workers,
                 threads=options.threads,
                 batching=batching,
             )
-            for argument in options.model
-        ]
-        fixed = Fixed(specs)
-        return labels, fixed, fixed.read()
+
+        fixed = Fixed([make(argument) for argument in options.model])
+        if options.on_demand is None:
+            return labels, fixed, fixed.read()
+        on_demand = OnDemand(
+            options.on_demand,
+            make,
+            fixed=fixed.read(),
+            most=options.on_demand_models,
+            limit=options.on_demand_memory * _MIB,
+            patience=options.request_timeout,
+        )
+        return labels, on_demand, on_demand.read()
     config = ConfigFile(options.config or Path(_CONFIG), options.models, release=options.release_file)
     desired = load_config(config.path)
     labels = {
@@ -285,11 +304,12 @@ def _limits(options: argparse.Namespace) -> Limits:
         "crash_budget",
         "crash_rest",
         "max_batch_size",
+        "on_demand_models",
     ):
         value = getattr(options, name)
         if value is not None and value <= 0:
             raise ValueError(f"--{name.replace('_', '-')} {value} must be above 0")
-    for name in ("slots", "slot_memory"):
+    for name in ("slots", "slot_memory", "on_demand_memory"):
         if (value := getattr(options, name)) < 0:
             raise ValueError(f"--{name.replace('_', '-')} {value} must not be below 0")
     if not 0 <= options.trace_ratio <= 1:

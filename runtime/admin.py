@@ -11,7 +11,7 @@ from prometheus_client.exposition import choose_encoder
 
 from runtime.connections import JSON, Server, error_body
 from runtime.faults import Faults
-from runtime.metrics import RuntimeCollector
+from runtime.metrics import OnDemandCollector, RuntimeCollector
 from runtime.progress import progress
 from runtime.reload import Reloader
 from runtime.repository import Repository
@@ -40,6 +40,8 @@ class Admin:
         self._metrics = CollectorRegistry(auto_describe=False)
         self._metrics.register(RuntimeCollector(registry.all_metrics, labels, lambda: service.slow))
         self._metrics.register(GpuCollector(gpus, labels))
+        if registry.on_demand is not None:
+            self._metrics.register(OnDemandCollector(registry.on_demand, labels))
         ProcessCollector(registry=self._metrics)
         self.server = Server(self.handle, header=limits.header, idle=limits.idle, life=limits.connection_life)
 

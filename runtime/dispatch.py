@@ -192,7 +192,7 @@ class Dispatcher:
         due = min(entry.deadline for entry in group.entries)
         if self._metrics.sla is not None:
             due = min(due, group.entries[0].arrived + self._metrics.sla)
-        may = turn.asks(now, due=due, cost=self._costs.seconds(group.key, group.rows))
+        may = turn.asks(due=due, cost=self._costs.seconds(group.key, group.rows))
         self._asks = not may
         return may
 
@@ -201,13 +201,12 @@ class Dispatcher:
         turn, run = self.turn, slot.turn
         if turn is None or run is None:
             return
-        now = asyncio.get_running_loop().time()
         if slot.inflight:
             batch = slot.inflight[0]
-            turn.follow(run, now, self._costs.seconds(batch.shape, batch.rows))
+            turn.follow(run, self._costs.seconds(batch.shape, batch.rows))
         else:
             slot.turn = None
-            turn.end(run, now)
+            turn.end(run)
         self._metrics.slot_seconds = turn.share.slot_seconds
 
     def _may_go_ahead(self, slot: Slot) -> bool:
@@ -265,10 +264,9 @@ class Dispatcher:
         frame = Frame(Op.RUN, 0, rows=min(batch.rows, MAX_ROWS), tensors=batch.tensors())
         batch.seq = slot.worker.send(frame)
         batch.sent()
-        now = asyncio.get_running_loop().time()
         if self.turn is not None and slot.turn is None:
-            slot.turn = self.turn.begin(now, self._costs.seconds(batch.shape, batch.rows))
-        slot.give(batch, now)
+            slot.turn = self.turn.begin(self._costs.seconds(batch.shape, batch.rows))
+        slot.give(batch, asyncio.get_running_loop().time())
 
     def _arm(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
         """One timer, for the group that is due first; only when a worker could take it."""

@@ -257,7 +257,10 @@ class Http:
         return _json({**metadata(model), "parameters": model.parameters()})
 
     async def _openapi(self, exchange: Exchange) -> web.Response:
-        signatures = {name: model.signature for name, model in self._registry.models.items()}
+        models = self._registry.models
+        signatures = {
+            name: models[name].signature if name in models else None for name in self._registry.names()
+        }
         return _json(document(signatures, VERSION))
 
     async def _index(self, exchange: Exchange) -> web.Response:

@@ -12,6 +12,7 @@ from runtime.codec.tensors import Buffer
 from runtime.errors import RequestError
 from runtime.job import Result
 from runtime.model import Model
+from runtime.ondemand import NotLoaded
 from runtime.registry import Registry
 from runtime.spec import Limits
 from runtime.telemetry.mark import Mark
@@ -28,12 +29,14 @@ _BINARY_TYPES = {BINARY, "application/vnd.sagemaker-triton.binary+json"}
 class Trace:
     """What is known of a request while it is answered: its id, and the model once it is found."""
 
-    __slots__ = ("id", "mark", "model", "version")
+    __slots__ = ("id", "mark", "model", "name", "version", "waited")
 
     def __init__(self, request_id: str) -> None:
         self.id = request_id
         self.model: Model | None = None
+        self.name: str | None = None  # of a model that has to be loaded first
         self.version: str | None = None  # what was asked for
+        self.waited = 0.0  # seconds for a model to be loaded
         self.mark: Mark | None = None  # only when the request is traced
 
 
@@ -72,11 +75,12 @@ class Inference:
     def __init__(self, registry: Registry, limits: Limits) -> None:
         self._registry = registry
         self._limits = limits
+        self._waiting: set[asyncio.Task[Result]] = set()  # the loop itself keeps no task alive
 
     def named(self, trace: Trace, headers: Mapping[str, str]) -> None:
         """The checks of /predict before its body is read."""
         check_media_type(headers, binary=False)
-        if len(self._registry.models) == 1:
+        if len(self._registry.models) == 1 and self._registry.on_demand is None:
             trace.model = self._registry.find(None)
 
     def predict(
@@ -87,7 +91,12 @@ class Inference:
         name = document.get("model")
         if name is not None and not isinstance(name, str):
             raise RequestError(400, "model must be a string")
-        model = trace.model = self._registry.find(name)
+        try:
+            model = trace.model = self._registry.find(name)
+        except NotLoaded as needed:
+            return self._later(
+                trace, needed.name, headers, lambda: self.predict(trace, headers, body, abandoned)
+            )
         parsed = predict.parse(document, model.known_signature())
         request_id = parsed.id or trace.id
 
@@ -97,11 +106,14 @@ class Inference:
                 predict.render(result.outputs, model=spec.name, version=spec.version, request_id=request_id)
             )
 
-        return Started(self._submit(model, parsed, headers, abandoned, trace.mark), render)
+        return Started(self._submit(model, parsed, headers, abandoned, trace), render)
 
     def find(self, trace: Trace, headers: Mapping[str, str], name: str, version: str | None) -> None:
         """The checks of infer before its body is read."""
-        trace.model = self._registry.find(name, version)
+        try:
+            trace.model = self._registry.find(name, version)
+        except NotLoaded as needed:
+            trace.name = needed.name
         trace.version = version
         check_media_type(headers, binary=True)
 
@@ -109,10 +121,15 @@ class Inference:
         self, trace: Trace, headers: Mapping[str, str], body: Buffer, abandoned: Callable[[], bool]
     ) -> Started:
         """Raises RequestError. `find` was called before."""
-        model = trace.model
-        assert model is not None
-        if model.retired:  # its body took longer than the generation had left
-            model = trace.model = self._registry.find(model.spec.name, trace.version)
+        model, name = trace.model, trace.name
+        if model is None or model.retired:  # its body took longer than the generation had left
+            try:
+                name = model.spec.name if model is not None else name
+                model = trace.model = self._registry.find(name, trace.version)
+            except NotLoaded as needed:
+                return self._later(
+                    trace, needed.name, headers, lambda: self.infer(trace, headers, body, abandoned)
+                )
         parsed = v2.parse(body, headers.get(v2.HEADER_LENGTH), model.known_signature())
         request_id = parsed.id or trace.id
 
@@ -123,7 +140,36 @@ class Inference:
             )
             return Content(content, head)
 
-        return Started(self._submit(model, parsed, headers, abandoned, trace.mark), render)
+        return Started(self._submit(model, parsed, headers, abandoned, trace), render)
+
+    async def bring(self, trace: Trace, name: str | None, timeout: float) -> None:
+        """Has a model that comes on demand loaded, if it is not there. Raises RequestError."""
+        on_demand = self._registry.on_demand
+        if on_demand is None:
+            return
+        try:
+            self._registry.find(name)
+        except NotLoaded as needed:
+            began = asyncio.get_running_loop().time()
+            await on_demand.load(needed.name, min(timeout, self._limits.request))
+            trace.waited += asyncio.get_running_loop().time() - began
+
+    def _later(
+        self, trace: Trace, name: str, headers: Mapping[str, str], begin: Callable[[], Started]
+    ) -> Started:
+        """What `begin` starts, once the model is loaded."""
+        begun: list[Started] = []
+        timeout = _header_timeout(headers)
+
+        async def load() -> Result:
+            await self.bring(trace, name, timeout - trace.waited)
+            begun.append(begin())
+            return await begun[0].future
+
+        task = asyncio.create_task(load())
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+        return Started(task, lambda result: begun[0].render(result))
 
     def submit(
         self,
@@ -132,12 +178,17 @@ class Inference:
         timeout: float,
         abandoned: Callable[[], bool],
         mark: Mark | None = None,
+        waited: float = 0.0,
     ) -> asyncio.Future[Result]:
-        """Admits a checked request; it ends within `timeout` seconds, its own and the server's limit. Raises
-        RequestError.
+        """Admits a checked request; it ends within `timeout` seconds, its own and the server's limit, less
+        what it has `waited` already. Raises RequestError.
         """
         most = self._limits.request
         limit = min(most, timeout, parsed.timeout or most)
+        if waited:
+            limit -= waited
+            if limit <= 0:
+                raise RequestError(504, f"model {model.spec.name!r} was loaded after the deadline")
         future = model.submit(parsed.inputs, timeout=limit, abandoned=abandoned, mark=mark)
         if mark is not None:
             mark.admitted()
@@ -149,9 +200,9 @@ class Inference:
         parsed: Parsed,
         headers: Mapping[str, str],
         abandoned: Callable[[], bool],
-        mark: Mark | None,
+        trace: Trace,
     ) -> asyncio.Future[Result]:
-        return self.submit(model, parsed, _header_timeout(headers), abandoned, mark)
+        return self.submit(model, parsed, _header_timeout(headers), abandoned, trace.mark, trace.waited)
 
 
 def _header_timeout(headers: Mapping[str, str]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -19,6 +19,9 @@ from prometheus_client.registry import Collector
 from runtime.batcher import Why
 from runtime.errors import STATUS_CODES
 from runtime.telemetry.statistics import Statistics
+
+if TYPE_CHECKING:
+    from runtime.ondemand import OnDemand
 
 # Seconds. A model's SLA is added as an edge of its own, so that "share of requests within the SLA" is exact.
 _EDGES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -125,6 +128,36 @@ class ModelMetrics:
     def dispatched(self, rows: int, why: str) -> None:
         self.batch_rows.observe(rows)
         self.dispatches[why] += 1
+
+
+class OnDemandCollector(Collector):
+    """What comes and goes on demand."""
+
+    def __init__(self, on_demand: OnDemand, labels: Mapping[str, str]) -> None:
+        self._on_demand = on_demand
+        self._names = list(labels)
+        self._values = list(labels.values())
+
+    def collect(self) -> Iterable[Metric]:
+        loads = CounterMetricFamily(
+            "inference_on_demand_loads",
+            "Models that requests asked for, by how that ended: loaded, failed, no room.",
+            labels=["model", "result", *self._names],
+        )
+        for (model, result), count in sorted(self._on_demand.loads.items()):
+            loads.add_metric([model, result, *self._values], count)
+        evictions = CounterMetricFamily(
+            "inference_on_demand_evictions",
+            "Models that made room for others.",
+            labels=["model", *self._names],
+        )
+        for model, count in sorted(self._on_demand.evictions.items()):
+            evictions.add_metric([model, *self._values], count)
+        resident = GaugeMetricFamily(
+            "inference_on_demand_models", "Models on demand that are in memory or load.", labels=self._names
+        )
+        resident.add_metric(self._values, self._on_demand.resident)
+        yield from (loads, evictions, resident)
 
 
 class RuntimeCollector(Collector):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from runtime.errors import RequestError
 from runtime.metrics import ModelMetrics
 from runtime.model import Model
 from runtime.signature import Wire
 from runtime.slot import Stage
+
+if TYPE_CHECKING:
+    from runtime.ondemand import OnDemand
 
 # Earlier versions of a model whose counters stay, so that the last scrape before a swap is not the last one
 # that counted.
@@ -52,13 +56,14 @@ class Registry:
 
     `models` holds the generation of each name that new requests go to; `install` is the swap, one assignment
     in the loop's thread. `reloads` holds what is under way or failed beside it, `unloaded` the versions that
-    somebody took out by hand.
+    somebody took out by hand. Models that come `on_demand` are known, but say nothing about readiness.
     """
 
     def __init__(self, models: Sequence[Model]) -> None:
         self.models = {model.spec.name: model for model in models}
         self.reloads: dict[str, Reload] = {}
         self.unloaded: dict[str, str] = {}
+        self.on_demand: OnDemand | None = None
         self.problem = ""  # why the desired state cannot be read
         self.starting = False  # a port is not open yet
         self.draining = False
@@ -89,12 +94,19 @@ class Registry:
         self._history.pop(name, None)
 
     def find(self, name: str | None, version: str | None = None) -> Model:
-        """The model of a name, or the only one when no name is given. Raises RequestError(404) or (400)."""
+        """The model of a name, or the only one when no name is given. Raises RequestError(404) or (400), or
+        NotLoaded for one that comes on demand.
+        """
         if name is None:
-            if len(self.models) != 1:
+            names = self.names()
+            if len(names) != 1:
                 raise RequestError(400, f"model is missing; send one of {self._names()}")
-            return next(iter(self.models.values()))
+            name = names[0]
         model = self.models.get(name)
+        if self.on_demand is not None:
+            self.on_demand.used(name)
+            if (model is None or self.on_demand.comes(name)) and (state := self.on_demand.state(name)):
+                raise state
         if model is None:
             raise RequestError(404, f"model {name[:100]!r} is unknown; this server has {self._names()}")
         if version is not None and version != model.spec.version:
@@ -107,10 +119,13 @@ class Registry:
         """Why the process is not ready, for each model that keeps it from being so; empty when it is."""
         if self.draining or self.starting:
             return {"server": "draining" if self.draining else "starting"}
-        lacking = {name: why(model) for name, model in self.models.items() if not model.ready}
+        models = self.models
+        if self.on_demand is not None:
+            models = {name: model for name, model in models.items() if not self.on_demand.owns(name)}
+        lacking = {name: why(model) for name, model in models.items() if not model.ready}
         if not lacking:
             self._was_ready = True
-        if self._was_ready and len(lacking) < len(self.models):
+        if self._was_ready and len(lacking) < len(models):
             return {}
         return lacking
 
@@ -140,7 +155,26 @@ class Registry:
                 for name, version in self.unloaded.items()
                 if name not in self.models
             ]
+            found += self._absent()
         return found
+
+    def _absent(self) -> list[Wire]:
+        """Models on demand that are not there now."""
+        found: list[Wire] = []
+        if self.on_demand is None:
+            return found
+        for name in self.on_demand.names():
+            absent = name not in self.models and name not in self.unloaded
+            if absent and (state := self.on_demand.state(name)) is not None:
+                found.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": state.message})
+        return found
+
+    def names(self) -> list[str]:
+        """Of all models that requests may name."""
+        names = list(self.models)
+        if self.on_demand is not None:
+            names += [name for name in self.on_demand.names() if name not in self.models]
+        return names
 
     def all_metrics(self) -> list[ModelMetrics]:
         past = [metrics for kept in self._history.values() for metrics in kept]
@@ -154,7 +188,7 @@ class Registry:
         return next((stage for stage in order if stage in stages), Stage.READY)
 
     def _names(self) -> str:
-        return ", ".join(repr(name) for name in self.models) or "no models"
+        return ", ".join(repr(name) for name in self.names()) or "no models"
 
 
 def why(model: Model) -> str:

@@ -21,6 +21,7 @@ from runtime.fast import FastPath
 from runtime.http import Http
 from runtime.logs import Logger
 from runtime.model import Model
+from runtime.ondemand import OnDemand
 from runtime.progress import termination_message, write_termination
 from runtime.reload import Reloader
 from runtime.spec import Limits
@@ -56,8 +57,11 @@ class Service:
         tracing: Tracing | None = None,
         fast_path: bool = True,
         token: str = "",
+        on_demand: OnDemand | None = None,
     ) -> None:
         self.reloader = reloader
+        if on_demand is not None:
+            on_demand.attach(reloader)
         self.registry = reloader.registry
         self.stop = asyncio.Event()
         self._limits = limits
@@ -104,6 +108,8 @@ class Service:
             gc.freeze()
             await self.stop.wait()
             self.reloader.quiesce()
+            if self.registry.on_demand is not None:
+                self.registry.on_demand.close()
             await self._drain(loop)
             if listening is not None and self._fast is not None:
                 listening.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 
 from runtime.scheduler import Run, Scheduler, Share
 
@@ -12,7 +13,8 @@ class Turns:
     """One for all models of a process, in the loop's thread.
 
     `slots` may be in use at once, over all models; 0 means `cpus`, but never fewer than one model could use
-    alone, so that a model without company never waits for slots.
+    alone, so that a model without company never waits for slots. The clock is the loop's own, but finer than
+    the milliseconds that uvloop tells.
     """
 
     def __init__(self, *, slots: int = 0, cpus: int = 1) -> None:
@@ -47,8 +49,7 @@ class Turns:
 
     def _settle(self) -> None:
         self._settling = False
-        loop = asyncio.get_running_loop()
-        while (share := self.scheduler.next(loop.time())) is not None:
+        while (share := self.scheduler.next(monotonic())) is not None:
             begun = share.begun
             self._turns[share].kick()
             if share.begun == begun:
@@ -87,22 +88,22 @@ class Turn:
         """Some model waits."""
         return bool(self._turns.scheduler.waiting)
 
-    def asks(self, now: float, *, due: float, cost: float) -> bool:
+    def asks(self, *, due: float, cost: float) -> bool:
         """Whether it may begin now a run of `cost` seconds that is due at `due`; else it is kicked when."""
-        mine = self._turns.scheduler.admits(self.share, now, due=due, cost=cost)
+        mine = self._turns.scheduler.admits(self.share, monotonic(), due=due, cost=cost)
         if not mine:
             self._turns.soon()
         return mine
 
-    def begin(self, now: float, cost: float) -> Run:
-        return self._turns.scheduler.begin(self.share, now, cost)
+    def begin(self, cost: float) -> Run:
+        return self._turns.scheduler.begin(self.share, monotonic(), cost)
 
-    def follow(self, run: Run, now: float, cost: float) -> None:
+    def follow(self, run: Run, cost: float) -> None:
         """The worker goes on with its next batch in the same slots."""
-        self._turns.scheduler.follow(run, now, cost)
+        self._turns.scheduler.follow(run, monotonic(), cost)
 
-    def end(self, run: Run, now: float) -> None:
-        self._turns.scheduler.end(run, now)
+    def end(self, run: Run) -> None:
+        self._turns.scheduler.end(run, monotonic())
         self._turns.soon()
 
     def rest(self) -> None:
@@ -113,5 +114,5 @@ class Turn:
 
     def leave(self) -> None:
         """The generation has ended."""
-        self._turns.scheduler.leave(self.share, asyncio.get_running_loop().time())
+        self._turns.scheduler.leave(self.share, monotonic())
         self._turns.gone(self)

@@ -56,11 +56,12 @@ class OpenInference(stubs.GRPCInferenceServiceServicer):
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         async def answer(call: Call) -> pb.ModelInferResponse:
+            inference = self._calls.http.inference
+            await inference.bring(call, request.model_name, remaining(context))
             model = call.model = self._registry.find(request.model_name, request.model_version or None)
             parsed = tensors.parse(request, model.known_signature())
-            timeout = remaining(context)
-            inference = self._calls.http.inference
-            future = inference.submit(model, parsed, timeout, context.cancelled, call.mark)
+            timeout = remaining(context) + call.waited
+            future = inference.submit(model, parsed, timeout, context.cancelled, call.mark, call.waited)
             result = await outcome(future)
             spec = model.spec
             return tensors.render(

@@ -32,6 +32,7 @@ class PaddleModelService(stubs.PaddleModelServiceServicer):
 
     async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
         async def answer(call: Call) -> pb.PredictResponse:
+            await self._calls.http.inference.bring(call, request.model_name or None, remaining(context))
             model, future = self._submit(request, call, context)
             return _response(model, await outcome(future))
 
@@ -50,21 +51,35 @@ class PaddleModelService(stubs.PaddleModelServiceServicer):
         requests = await self._calls.ask(context, _BATCH, checked)
         metadata = metadata_of(context)
         calls = [self._calls.began(_BATCH, metadata, one.metadata) for one in requests]
-        # All are admitted before any is waited for, so that the batcher sees them together.
-        waiting = [self._admit(one, call, context) for one, call in zip(requests, calls, strict=True)]
+        waiting: list[tuple[Model, asyncio.Future[Result]] | RequestError] = []
         response = pb.PredictBatchResponse()
         done = 0
         try:
+            await self._bring(requests, calls, context)
+            # All are admitted before any is waited for, so that the batcher sees them together.
+            waiting += [self._admit(one, call, context) for one, call in zip(requests, calls, strict=True)]
             for call, started in zip(calls, waiting, strict=True):
                 response.responses.append(await self._item(call, started))
                 done += 1
         except asyncio.CancelledError:
-            for call, started in zip(calls[done:], waiting[done:], strict=True):
+            for started in waiting[done:]:
                 if isinstance(started, tuple):
                     started[1].cancel()
+            for call in calls[done:]:
                 self._calls.ended(call, _BATCH, *left(context))
             raise
         return response
+
+    async def _bring(
+        self, requests: Sequence[pb.PredictRequest], calls: Sequence[Call], context: Context
+    ) -> None:
+        """Has models on demand loaded. What cannot be found then is told for each request."""
+        inference = self._calls.http.inference
+        found = {request.model_name: call for request, call in zip(requests, calls, strict=True)}
+        await asyncio.gather(
+            *(inference.bring(call, name or None, remaining(context)) for name, call in found.items()),
+            return_exceptions=True,
+        )
 
     def _admit(
         self,
@@ -103,9 +118,10 @@ class PaddleModelService(stubs.PaddleModelServiceServicer):
     ) -> tuple[Model, asyncio.Future[Result]]:
         model = call.model = self._registry.find(request.model_name or None, request.model_version or None)
         parsed = parse(request.input_tensor, model.known_signature())
-        timeout = remaining(context)
+        timeout = remaining(context) + call.waited
         inference = self._calls.http.inference
-        return model, inference.submit(model, parsed, timeout, context.cancelled, call.mark)
+        future = inference.submit(model, parsed, timeout, context.cancelled, call.mark, call.waited)
+        return model, future
 
 
 def parse(data: bytes, signature: Signature) -> Parsed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
@@ -277,6 +279,31 @@ def test_a_deadline_that_the_queue_cannot_meet_is_refused_at_once(held: Held) ->
     hold.unlink()
     asking.wait()
     assert server.metric('inference_batch_size_sum{model="lin"') - before == 4.0
+
+
+def test_of_a_request_in_parts_errors_deadlines_and_departures_are_of_the_whole(held: Held) -> None:
+    server, hold = held
+    rows = [[float(n), 0.0, 1.0] for n in range(21)]
+    queue, under_way = (f'inference_{name}_requests{{model="lin"' for name in ("queue", "inflight"))
+    poisoned = server.post("/predict", {"inputs": {"x": [*rows[:12], [666.0, 0, 0], *rows[13:]]}})
+    assert (poisoned.status, poisoned.json["error"]) == (500, "poisoned")
+    hold.write_text("")
+    body = json.dumps({"inputs": {"x": rows}}).encode()
+    leaves = http.client.HTTPConnection(*server.http, timeout=DEADLINE)
+    leaves.request("POST", "/predict", body, {"Content-Type": "application/json"})
+    wait_for(lambda: server.metric(queue) + server.metric(under_way) == 3.0)
+    late = server.request(
+        "POST", "/predict", body, {"Content-Type": "application/json", "X-Request-Timeout": "0.2"}
+    )
+    assert late.status in (429, 504)
+    wait_for(lambda: server.metric(queue) + server.metric(under_way) == 3.0)
+    leaves.close()
+    batches = server.metric('inference_batch_size_count{model="lin"')
+    hold.unlink()
+    wait_for(lambda: server.metric(queue) + server.metric(under_way) == 0.0)
+    assert ask(server, [1, 0, 0]) == (200, [[3.0, 3.0]])
+    # Of what was given up, at most the one batch ran that the worker had been given ahead.
+    assert server.metric('inference_batch_size_count{model="lin"') - batches <= 2.0
 
 
 def test_shapes_are_never_mixed(nets: Mapping[str, Path]) -> None:

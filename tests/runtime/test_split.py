@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
-import json
 from collections.abc import Callable, Sequence
 
 import numpy
@@ -19,10 +17,9 @@ from runtime.job import InputTensor, Job, OutputTensor, Result
 from runtime.rows import Rows
 from runtime.signature import TensorSpec
 from runtime.split import Whole, join, oversized, parts
-from tests.runtime.conftest import DEADLINE, Running, wait_for
+from tests.runtime.conftest import DEADLINE, Running
 from tests.runtime.grpc_client import client, listed, raw
 from tests.runtime.requests import binary, blob_input, v2
-from tests.runtime.test_batching import Held, ask, held  # noqa: F401 - a fixture
 
 FP32 = TensorSpec("x", "FP32", (-1, -1))
 INT64 = TensorSpec("n", "INT64", (-1,))
@@ -242,27 +239,3 @@ def test_every_protocol_answers_more_rows_than_a_batch_in_order(server: Running)
     assert after[0] - split == 5
     assert after[1] - batches == 15
     assert after[2] - small == 15, "no batch had more rows than the limit"
-
-
-def test_errors_deadlines_and_departures_are_of_the_whole_request(held: Held) -> None:  # noqa: F811
-    server, hold = held
-    queue, under_way = (f'inference_{name}_requests{{model="lin"' for name in ("queue", "inflight"))
-    poisoned = server.post("/predict", {"inputs": {"x": [*ROWS[:12], [666.0, 0, 0], *ROWS[13:]]}})
-    assert (poisoned.status, poisoned.json["error"]) == (500, "poisoned")
-    hold.write_text("")
-    body = json.dumps({"inputs": {"x": ROWS}}).encode()
-    leaves = http.client.HTTPConnection(*server.http, timeout=DEADLINE)
-    leaves.request("POST", "/predict", body, {"Content-Type": "application/json"})
-    wait_for(lambda: server.metric(queue) + server.metric(under_way) == 3.0)
-    late = server.request(
-        "POST", "/predict", body, {"Content-Type": "application/json", "X-Request-Timeout": "0.2"}
-    )
-    assert late.status in (429, 504)
-    wait_for(lambda: server.metric(queue) + server.metric(under_way) == 3.0)
-    leaves.close()
-    batches = server.metric('inference_batch_size_count{model="lin"')
-    hold.unlink()
-    wait_for(lambda: server.metric(queue) + server.metric(under_way) == 0.0)
-    assert ask(server, [1, 0, 0]) == (200, [[3.0, 3.0]])
-    # Of what was given up, at most the one batch ran that the worker had been given ahead.
-    assert server.metric('inference_batch_size_count{model="lin"') - batches <= 2.0

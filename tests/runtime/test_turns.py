@@ -34,22 +34,21 @@ class Waits:
 
     def kick(self) -> None:
         self.kicks += 1
-        now = asyncio.get_running_loop().time()
         asks = False
-        while self.batches and (asks := True) and self._may(now):
+        while self.batches and (asks := True) and self._may():
             self.batches -= 1
-            self.runs.append(self.turn.begin(now, COST))
+            self.runs.append(self.turn.begin(COST))
             self._order.append(self)
             asks = False
         if not asks:
             self.turn.rest()
 
     def end(self) -> None:
-        self.turn.end(self.runs.pop(), asyncio.get_running_loop().time())
+        self.turn.end(self.runs.pop())
         self.kick()
 
-    def _may(self, now: float) -> bool:
-        return self.turn.free or self.turn.asks(now, due=FAR, cost=COST)
+    def _may(self) -> bool:
+        return self.turn.free or self.turn.asks(due=FAR, cost=COST)
 
 
 def test_whoever_may_begin_is_told() -> None:
