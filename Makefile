@@ -133,6 +133,10 @@ scale: venv ## 5,000 PaddleModels on kwok nodes: all Ready, bounded memory, then
 chaos-operator: venv ## kill the operator 200 times while models come, change and go
 	@$(PY) -m pytest tests/controller_runtime/scenarios/test_chaos_operator.py -m slow -q -s $(PYTEST_ARGS)
 
+.PHONY: routes
+routes: venv ## canaries on HTTPRoutes and VirtualServices, on an API server with their real CRDs: every way that may fail
+	@$(PY) -m pytest tests/controllers/paddleservice/test_route_canaries.py -m "slow or not slow" -q $(PYTEST_ARGS)
+
 .PHONY: lock
 lock: venv ## recompile requirements/ from pyproject.toml (hashes, no index address)
 	@bash hack/lock.sh

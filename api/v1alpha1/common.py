@@ -391,6 +391,38 @@ class Toleration(BaseModel):
     """Seconds that a NoExecute taint is tolerated; unset means for ever."""
 
 
+class TrafficGateway(BaseModel):
+    """A Gateway."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    name: str
+    """Its name."""
+    namespace: str | None = None
+    """Its namespace; that of the service by default."""
+    section_name: str | None = Field(default=None, alias="sectionName")
+    """One of its listeners; all by default."""
+
+
+class TrafficRoute(BaseModel):
+    """The route of provider GatewayAPI or Istio. With a name it is yours, and only the weights of its backends <service>-stable and <service>-canary are set while a canary is on. Without, the operator makes one of the service's name."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    name: str | None = None
+    """Your HTTPRoute or VirtualService, in this namespace."""
+    rule: str | None = None
+    """Name of its rule (of the http entry, for Istio) whose weights are set. Every one that has both backends by default."""
+    gateways: list[TrafficGateway] | None = None
+    """What the operator's route is attached to. For Istio, the mesh by default."""
+    hostnames: list[str] | None = None
+    """Names that the operator's route answers to. All that its gateways have by default; in the mesh, those of the Service."""
+
+
 class UserHash(BaseModel):
     """A fixed share of the users, chosen by a salted hash of the request header x-user-id."""
 
@@ -636,7 +668,9 @@ class Traffic(BaseModel):
         populate_by_name=True,
     )
     provider: Literal["Envoy", "GatewayAPI", "Istio", "Replicas"] = "Envoy"
-    """What splits the requests. Envoy is run by the operator; Replicas uses no proxy, the share is the number of pods and the status tells the real one. GatewayAPI and Istio are not supported yet. A change takes effect with the next run."""
+    """What splits the requests. Envoy is run by the operator; GatewayAPI and Istio are the cluster's own, by an HTTPRoute or a VirtualService; Replicas uses no proxy, the share is the number of pods and the status tells the real one. A change takes effect with the next run."""
+    route: TrafficRoute | None = None
+    """The route of provider GatewayAPI or Istio. With a name it is yours, and only the weights of its backends <service>-stable and <service>-canary are set while a canary is on. Without, the operator makes one of the service's name."""
     rules: list[TrafficRule] | None = None
     """Requests that go to one side whatever the weight is. The first match wins."""
 
@@ -676,7 +710,9 @@ __all__ = [
     "Toleration",
     "TopologySpreadConstraint",
     "Traffic",
+    "TrafficGateway",
     "TrafficMatch",
+    "TrafficRoute",
     "TrafficRule",
     "UpdateStrategy",
     "UserHash",

@@ -22,6 +22,7 @@ from .common import (
     SecretReference,
     Tensor,
     Traffic,
+    TrafficRoute,
     TrafficRule,
     UpdateStrategy,
     WarmUp,
@@ -321,6 +322,8 @@ class TrafficState(BaseModel):
     """Share of the candidate that is in force, as the provider says, in percent."""
     rules: list[TrafficRule] | None = None
     """Rules that come before the weight."""
+    route: TrafficRoute | None = None
+    """The route of provider GatewayAPI or Istio that carries it; there while no run is on, too."""
 
 
 class CanaryState(BaseModel):

@@ -137,6 +137,7 @@ def _split(observed: Observed, by_hash: Mapping[str, Revision], state: Canary) -
         candidate=sides[1] if len(sides) > 1 else None,
         weight=weights[1][1] if len(weights) > 1 else 0,
         rules=_rules(observed),
+        route=observed.watched.home.route if observed.watched.home else None,
     )
 
 

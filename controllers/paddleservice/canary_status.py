@@ -9,6 +9,7 @@ from ..resources.wire import JSON, pruned, text
 from ..rollout.canary import Canary, Ending, Pause, Phase, Route, to_wire
 from ..rollout.canary.state import BLAMELESS
 from ..traffic import to_wire as split_to_wire
+from . import routes
 from .canary import effective
 from .observed import Observed
 from .rollout import Canarying, Rollout
@@ -128,16 +129,19 @@ def conditions(observed: Observed, rollout: Rollout) -> list[Condition]:
         return []
     found: list[Condition] = []
     traffic = run.state.traffic
-    if run.split is not None and not run.state.at_rest:
+    if (home := routes.condition(observed, run)) is not None:
+        found.append(home)
+    elif run.split is not None and not run.state.at_rest:
         report = observed.watched.report
         shares = ", ".join(f"{name} {share} %" for name, share in traffic.weights)
         real = effective(rollout, observed)
         if real is not None and run.split.candidate is not None:
             shares += f" (in force: {real:g} % of {run.split.candidate.hash})"
-        if traffic.settled:
+        if traffic.settled and not routes.doubted(observed, run):
             found.append(Condition(Type.TrafficVerified, "True", Reason.TrafficVerified, shares))
         else:
-            route = report.route if report.change == traffic.change else Route.Pending
+            current = report.change == traffic.change or report.route is Route.Drifted
+            route = report.route if current else Route.Pending
             words = f"{shares}: {report.message}" if report.message else shares
             reason = _ROUTES.get(route, Reason.TrafficPending)
             found.append(Condition(Type.TrafficVerified, "False", reason, words))
@@ -159,13 +163,16 @@ def wire(observed: Observed, rollout: Rollout) -> JSON:
     """The blocks `canary` and `traffic` of the status; without a canary of its own, what is there stays."""
     run = rollout.canary
     if run is None:
-        return {key: observed.status[key] for key in ("canary",) if observed.status.get(key)}
+        kept = {key: observed.status[key] for key in ("canary",) if observed.status.get(key)}
+        return kept | routes.wire(observed, None)
     body: JSON = {"canary": to_wire(run.state)}
     if run.split is not None and not run.state.at_rest:
         real = effective(rollout, observed)
         body["traffic"] = pruned(
             {**split_to_wire(run.split), "provider": run.provider, "effectiveWeight": real}
         )
+    else:
+        body |= routes.wire(observed, run)
     return body
 
 

@@ -24,7 +24,7 @@ from ..resources.wire import JSON, at, mapping, maps
 from ..rollout.identity import release_of
 from ..rollout.inplace import PATIENCE
 from ..traffic import flip
-from . import inplace
+from . import inplace, routes
 from .canary_effects import canary_effects, looks_again
 from .effects import Apply, Create, Delete, Effect, Merge, Scale
 from .notes import Note, notes
@@ -73,6 +73,7 @@ def decide(observed: Observed, now: datetime) -> Decision:
     if rollout.awaiting_latency:
         waits.append(1.0)
     waits += looks_again(rollout)
+    waits += routes.looks_again(observed, rollout)
     if rollout.release is not None and rollout.release.waits:
         waits.append(PATIENCE)
     ends = [pod.lost_at for pod in observed.pods if pod.lost_at is not None and not pod.ended]
@@ -155,6 +156,7 @@ def _effects(observed: Observed, rollout: Rollout, now: datetime) -> list[Effect
     ]
     effects += _main_service(observed, rollout)
     effects += canary_effects(observed, rollout)
+    effects += routes.effects(observed, rollout)
     effects += _revision(observed, rollout)
     effects += inplace.effects(observed, rollout, now)
     for revision in observed.revisions:

@@ -14,7 +14,7 @@ from ..kinds import PADDLE_SERVICE
 from ..reasons import Reason
 from ..resources.meta import Owner, Rendered
 from ..resources.wire import JSON, mapping
-from ..traffic import Provider, Split
+from ..traffic import Home, Provider, RouteProvider, Split
 from .observed import Foreign, Refusal
 
 
@@ -58,6 +58,22 @@ class Unroute:
 
 
 @dataclass(frozen=True, slots=True)
+class GoHome:
+    """Have the route lead to the service, whatever its revisions are."""
+
+    provider: str
+    home: Home
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Delete a route of ours that nothing asks for any more."""
+
+    provider: str
+    home: Home
+
+
+@dataclass(frozen=True, slots=True)
 class Delete:
     """Delete exactly the object with this UID, and only if it is still as it was seen."""
 
@@ -77,7 +93,7 @@ class Merge:
     fields: Mapping[str, object] = field(hash=False)
 
 
-Effect = Create | Apply | Scale | Delete | Merge | Shift | Unroute
+Effect = Create | Apply | Scale | Delete | Merge | Shift | Unroute | GoHome | Retire
 
 
 class ForeignObject(Exception):
@@ -108,7 +124,7 @@ def _target(effect: Effect) -> str:
             return f"{kind.kind} {key.name}"
         case Scale(key):
             return f"{ctrl.DEPLOYMENT.kind} {key.name}"
-        case Shift(provider) | Unroute(provider):
+        case Shift(provider) | Unroute(provider) | GoHome(provider) | Retire(provider):
             return f"route of {provider}"
 
 
@@ -177,7 +193,11 @@ async def _do(client: ctrl.Client, owner: Owner, effect: Effect, providers: Mapp
             await providers[provider].apply(split)
         case Unroute(provider) if provider in providers:
             await providers[provider].remove(owner.key, owner.uid)
-        case Shift() | Unroute():
+        case GoHome(provider, home) if isinstance(there := providers.get(provider), RouteProvider):
+            await there.go_home(home)
+        case Retire(provider, home) if isinstance(there := providers.get(provider), RouteProvider):
+            await there.retire(home)
+        case Shift() | Unroute() | GoHome() | Retire():
             pass  # there is no proxy: the sizes are the split
 
 

@@ -29,7 +29,7 @@ from ..resources.wire import at, integer, mapping, maps, text
 from ..rollout.canary import Command, Endpoints, Found, Report
 from ..rollout.identity import Recorded
 from ..rollout.planner import Size
-from ..traffic import Backend
+from ..traffic import Backend, Home
 
 #: A pod is gone this long after its deletionTimestamp (which counts its grace period already), whatever the
 #: API server still lists: nobody confirms the end of a pod whose node died.
@@ -149,7 +149,9 @@ class Watched:
     percent. backend: of the provider's routers; port: of the service on them. removed: the change whose route
     this process has removed. judged: name of the attempt's analysis, if it has one; metrics, blindness,
     heard: whether Prometheus answers it, the reason and the message. problem: why no run can be judged by the
-    spec, or "". settle: seconds that the operator's plans give to what follows a change.
+    spec, or "". settle: seconds that the operator's plans give to what follows a change. home: of a provider
+    that splits by a route of the cluster's own. at_home: it leads to the service; awaits: if not, what for.
+    leftover: the provider and the route of ours that nothing asks for any more.
     """
 
     report: Report = field(default_factory=Report)
@@ -168,6 +170,10 @@ class Watched:
     hold: str = ""
     problem: str = ""
     settle: float = 15.0
+    home: Home | None = None
+    at_home: bool = True
+    awaits: str = ""
+    leftover: tuple[str, Home] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,12 @@ WEIGHT: Final = 5
 STABLE_FOR: Final = 300
 PROVIDER: Final = "Envoy"
 
-_MEANS: Final[Mapping[str, Means]] = {"Envoy": "Switched", "Replicas": "Pods"}
+_MEANS: Final[Mapping[str, Means]] = {
+    "Envoy": "Switched",
+    "GatewayAPI": "Switched",
+    "Istio": "Switched",
+    "Replicas": "Pods",
+}
 
 
 def provider(settings: Settings, status: Mapping[str, object], *, at_rest: bool) -> str:

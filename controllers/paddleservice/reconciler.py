@@ -237,7 +237,7 @@ class PaddleServiceReconciler:
             return Watched()  # decided upon where the state is read again
         if chosen.strategy.type != "Canary" and state.at_rest:
             self._watcher.quiet(service.key)
-            return Watched()
+            return Watched(leftover=await self._watcher.leftover(service, chosen))
         return await self._watcher.look(service, chosen, state, pods)
 
     async def _unlabelled(

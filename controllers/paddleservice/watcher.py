@@ -17,9 +17,12 @@ from ..resources.wire import at, integer, mapping, text
 from ..rollout.canary import Canary, Endpoints, Phase, Report, Route, Way, analysis_name, command
 from ..traffic import (
     Backend,
+    Drifted,
+    Home,
     Pending,
     Provider,
     Refused,
+    RouteProvider,
     Split,
     Unreachable,
     Verification,
@@ -29,7 +32,7 @@ from ..traffic import (
     refusal,
     rules,
 )
-from . import plan
+from . import plan, routes
 from .asked import asks_pods, passed, readiness, webhooks
 from .observed import Pod, Watched
 from .questions import Answer, Questions
@@ -89,7 +92,7 @@ class Watcher:
             removed=self._removed.get(service.uid, 0),
             settle=self._around.settle,
         )
-        watched = await self._ask(service, state, name, watched)
+        watched = await self._ask(service, settings, state, name, watched)
         if state.phase in _JUDGED:
             watched = await self._judgement(service, state, watched)
         return self._answers(service.key, settings, state, pods, watched)
@@ -120,7 +123,8 @@ class Watcher:
             return f"traffic.provider {provider}: {why}"
         if provider != "Replicas" and provider not in self._around.providers:
             return f"traffic.provider {provider} is not supported by this operator: use Envoy or Replicas"
-        if why := refusal(rules({"traffic": settings.traffic})):
+        served = self._around.providers.get(provider)
+        if why := routes.refusal(served, provider, settings) or refusal(rules({"traffic": settings.traffic})):
             return why
         found = check.problems(
             mapping(settings.canary.get("analysis")),
@@ -129,11 +133,29 @@ class Watcher:
         )
         return f"updateStrategy.canary.{found[0]}" if found else ""
 
-    async def _ask(self, service: ctrl.Object, state: Canary, name: str, watched: Watched) -> Watched:
+    async def leftover(self, service: ctrl.Object, settings: Settings) -> tuple[str, Home] | None:
+        """The provider and the route of ours that nothing asks for any more, while it is there."""
+        return await routes.leftover(self._around.providers, service, settings)
+
+    async def _ask(
+        self, service: ctrl.Object, settings: Settings, state: Canary, name: str, watched: Watched
+    ) -> Watched:
         provider = self._around.providers.get(name)
+        if state.at_rest and (left := await self.leftover(service, settings)) is not None:
+            words = f"the route of traffic.provider {left[0]} has to be deleted first"
+            watched = replace(watched, leftover=left, problem=watched.problem or words)
         if provider is None or name == "Replicas":
             return watched
         status = mapping(service.raw.get("status"))
+        if isinstance(provider, RouteProvider):
+            home = routes.home_of(service, settings, name, state)
+            if routes.leads_home(state):
+                return await routes.look(provider, home, state, watched)
+            asked = from_wire(service.key, service.uid, mapping(status.get("traffic")))
+            if asked is None:
+                return replace(watched, home=home)
+            report, effective = await _report(provider, asked, again=not state.traffic.settled)
+            return routes.told(watched, home, report, effective)
         known = integer(at(status, "traffic", "port"))
         try:
             watched = replace(watched, port=provider.port(service.key, service.uid, known))
@@ -191,15 +213,21 @@ class Watcher:
         )
 
 
-async def _report(provider: Provider, split: Split) -> tuple[Report, float | None]:
-    """The provider's word on the split in status, which it is told again: it may have begun after it."""
+async def _report(provider: Provider, split: Split, *, again: bool = True) -> tuple[Report, float | None]:
+    """The provider's word on the split in status. again: it is told the split once more, because it may have
+    begun after it, or has not arrived at it; without, what others made of it since is found out.
+    """
     try:
         async with asyncio.timeout(DEADLINE):
-            await provider.apply(split)
+            if again:
+                await provider.apply(split)
             said = await provider.verify(split)
     except TimeoutError:
         why = f"the traffic provider does not answer within {DEADLINE:g} s"
         return Report(change=split.change, route=Route.Unreachable, message=why), None
+    if again and isinstance(said, Drifted):  # it is on its way
+        route = Route.Unreachable if said.lost else Route.Pending
+        return Report(change=said.change, route=route, message=said.reason), None
     return _of(said), said.effective if isinstance(said, Verified) else None
 
 
@@ -213,3 +241,5 @@ def _of(said: Verification) -> Report:
             return Report(change=change, route=Route.Refused, message=reason)
         case Unreachable(change=change, reason=reason):
             return Report(change=change, route=Route.Unreachable, message=reason)
+        case Drifted(change=change, reason=reason):
+            return Report(change=change, route=Route.Drifted, message=reason)

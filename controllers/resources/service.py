@@ -45,6 +45,12 @@ def revision_service(owner: Owner, revision: str) -> Rendered:
     return rendered(ctrl.SERVICE, metadata(owner, name, revision=revision), spec=spec)
 
 
+def alias_service(owner: Owner, name: str) -> Rendered:
+    """The Service by which a user's route names a side. It selects all pods until a run turns it."""
+    spec: JSON = {"type": "ClusterIP", "selector": selector(owner.name), "ports": service_ports()}
+    return rendered(ctrl.SERVICE, metadata(owner, name), spec=spec)
+
+
 def disruption_budget(owner: Owner) -> Rendered:
     """One pod may be evicted at a time; one that is not ready may go at any time, or a broken revision would
     block the drain of its node for ever.

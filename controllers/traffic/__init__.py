@@ -7,22 +7,29 @@ writer and a late reply do no harm.
 
 from .provider import (
     Backend,
+    Drifted,
     Pending,
     Provider,
     Refused,
+    RouteProvider,
     Unreachable,
     Verification,
     Verified,
 )
+from .route import Home, RouteRef, route, route_to_wire
 from .split import Match, Revision, Rule, Split, UserShare, Value, from_wire, refusal, rules, to_wire
 
 __all__ = [
     "Backend",
+    "Drifted",
+    "Home",
     "Match",
     "Pending",
     "Provider",
     "Refused",
     "Revision",
+    "RouteProvider",
+    "RouteRef",
     "Rule",
     "Split",
     "Unreachable",
@@ -32,6 +39,8 @@ __all__ = [
     "Verified",
     "from_wire",
     "refusal",
+    "route",
+    "route_to_wire",
     "rules",
     "to_wire",
 ]

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import controller_runtime as ctrl
 
+from .route import Home
 from .split import Split
 
 
@@ -44,7 +45,16 @@ class Unreachable:
     reason: str
 
 
-Verification = Verified | Pending | Refused | Unreachable
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drifted:
+    """Somebody else made it another split. lost: there is nothing left that could be written."""
+
+    change: int
+    reason: str
+    lost: bool = False
+
+
+Verification = Verified | Pending | Refused | Unreachable | Drifted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,4 +96,32 @@ class Provider(Protocol):
         """The first of the service's listener ports: `known` (from the status, 0 for none) if it is free
         for it, else a free one. 0 where the provider needs none. Raises LookupError when none is left.
         """
+        ...
+
+
+@runtime_checkable
+class RouteProvider(Provider, Protocol):
+    """A provider that splits by a route of the cluster's own: Service <name> stays as it is.
+
+    Errors of the API server are not raised: verifications tell them.
+    """
+
+    async def problem(self, home: Home) -> str:
+        """Why no run can begin on this route, in one line: field, value, remedy; "" if one can."""
+        ...
+
+    async def go_home(self, home: Home) -> None:
+        """Have the route lead to the service, whatever its revisions are: at rest, and as a run ends."""
+        ...
+
+    async def at_home(self, home: Home) -> Verification:
+        """Whether it does. Drifted, lost: the cluster does not know such routes (any more)."""
+        ...
+
+    async def retire(self, home: Home) -> None:
+        """Delete a route of ours that nobody wants any more. Raises what the API server says."""
+        ...
+
+    async def retired(self, home: Home) -> bool:
+        """Whether there is none of ours. False where nobody can say."""
         ...

@@ -14,8 +14,11 @@ from .envoy.metrics import RouterMetrics
 from .envoy.provider import EnvoyProvider
 from .envoy.routers import RouterOptions, RouterReconciler, namespace_key
 from .envoy.world import World
+from .gateway import HTTPRoutes
+from .istio import VirtualServices
 from .options import TrafficOptions
 from .provider import Provider
+from .routeprovider import Routes
 
 
 def setup(manager: ctrl.Manager, options: TrafficOptions, channel: ctrl.Channel) -> Mapping[str, Provider]:
@@ -56,7 +59,11 @@ def setup(manager: ctrl.Manager, options: TrafficOptions, channel: ctrl.Channel)
     provider = EnvoyProvider(
         world, fleet, published, unable=options.unable, problem=lambda: admission.problem, persisted=ports
     )
-    providers: dict[str, Provider] = {"Envoy": provider}
+    providers: dict[str, Provider] = {
+        "Envoy": provider,
+        "GatewayAPI": Routes(manager.client, HTTPRoutes()),
+        "Istio": Routes(manager.client, VirtualServices()),
+    }
     reconciler = RouterReconciler(
         manager.client,
         world,

@@ -12,6 +12,7 @@ from typing import Final, Literal
 import controller_runtime as ctrl
 
 from ..resources.wire import JSON, at, integer, mapping, maps, text
+from .route import RouteRef, route, route_to_wire
 
 #: Ports of the routers that belong to services: two each, HTTP and gRPC.
 FIRST_PORT: Final = 20000
@@ -74,7 +75,7 @@ class Split:
     port: the first of the service's two listener ports (HTTP; gRPC is the next), 0 for a provider without.
     candidate: None while there is none; weight is 0 then. At weight 0 the candidate is in no route at all: no
     rule reaches it. change: grows with every difference; two splits of one service with the same change are
-    equal.
+    equal. route: of a provider that splits by a route of the cluster's own; None for others.
     """
 
     service: ctrl.Key
@@ -85,6 +86,7 @@ class Split:
     candidate: Revision | None = None
     weight: int = 0
     rules: tuple[Rule, ...] = ()
+    route: RouteRef | None = None
 
     def __post_init__(self) -> None:
         """ValueError for a split that means nothing."""
@@ -143,6 +145,8 @@ def to_wire(split: Split) -> JSON:
         wire["weight"] = split.weight
     if split.rules:
         wire["rules"] = [{"match": _match_to_wire(rule.match), "to": rule.to} for rule in split.rules]
+    if split.route is not None:
+        wire["route"] = route_to_wire(split.route)
     return wire
 
 
@@ -161,6 +165,7 @@ def from_wire(service: ctrl.Key, uid: str, raw: Mapping[str, object]) -> Split |
             candidate=candidate,
             weight=integer(raw.get("weight")) if candidate is not None else 0,
             rules=rules({"traffic": {"rules": raw.get("rules")}}),
+            route=route(raw) if isinstance(raw.get("route"), Mapping) else None,
         )
     except ValueError:
         return None

@@ -133,7 +133,7 @@ def ensure(names: Sequence[str] = (), *, console: Console) -> None:
         if wheels.ENVOY in wanted:
             wheels.ensure_envoy(console)
             wanted = [name for name in wanted if name != wheels.ENVOY]
-        go = _go(console) if wanted else Path()
+        go = find_go(console) if wanted else Path()
         for group in _groups(wanted):
             _build(go, [PROGRAMS[name] for name in group], console)
 
@@ -143,7 +143,7 @@ def provide(program: Program, *, console: Console) -> Path:
     if not _is_current(program):
         with _lock(console):
             if not _is_current(program):
-                _build(_go(console), [program], console)
+                _build(find_go(console), [program], console)
     return paths.BIN / program.name
 
 
@@ -183,7 +183,8 @@ def go_version(text: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def _go(console: Console) -> Path:
+def find_go(console: Console) -> Path:
+    """Go as it is needed: that on PATH, or a wheel of it in the cache."""
     wheel = paths.GO / "go" / "bin" / "go"
     for candidate in (shutil.which("go"), str(wheel)):
         if candidate and Path(candidate).exists():

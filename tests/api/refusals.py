@@ -103,9 +103,36 @@ SERVING_REFUSED: list[tuple[Tree, str, str]] = [
         "traffic is how a canary splits requests: set updateStrategy.type: Canary, or remove traffic",
     ),
     (
-        canary(traffic={"provider": "Istio"}),
-        "traffic.provider",
-        "traffic.provider GatewayAPI and Istio are not supported yet: use Envoy or Replicas",
+        canary(traffic={"provider": "GatewayAPI"}),
+        "traffic",
+        "traffic.provider GatewayAPI needs traffic.route: give the name of your HTTPRoute, or gateways for "
+        "one of the operator",
+    ),
+    (
+        canary(traffic={"provider": "Istio", "rules": [RULE]}),
+        "traffic",
+        "traffic.rules are for provider Envoy: write them in a route of your own (traffic.route.name), or "
+        "use Envoy",
+    ),
+    (
+        canary(traffic={"route": {"name": "mine"}}),
+        "traffic",
+        "traffic.route is for provider GatewayAPI or Istio: set one of them, or remove the route",
+    ),
+    (
+        canary(traffic={"provider": "Istio", "route": {"gateways": [{"name": "g", "sectionName": "s"}]}}),
+        "traffic",
+        "traffic.route.gateways[].sectionName is for provider GatewayAPI: remove it",
+    ),
+    (
+        canary(traffic={"provider": "Istio", "route": {"name": "mine", "hostnames": ["a.example"]}}),
+        "traffic.route",
+        "traffic.route: gateways and hostnames are for a route of the operator: remove them, or the name",
+    ),
+    (
+        canary(traffic={"provider": "Istio", "route": {"rule": "http"}}),
+        "traffic.route",
+        "traffic.route.rule is of a route of yours: give its name too",
     ),
     (
         canary(traffic={"provider": "Replicas", "rules": [RULE]}),

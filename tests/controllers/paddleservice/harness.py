@@ -48,6 +48,10 @@ class DirectClient:
         chosen = {LABEL_MANAGED_BY: FIELD_MANAGER, LABEL_SERVICE: name}
         return await self.real.list_live(kind, namespace=namespace, labels=chosen)
 
+    async def request(self, method: str, path: str) -> object:
+        assert method == "GET"
+        return await self.real.request(method, path)
+
     async def _do(self, what: str, call: Callable[[], object]) -> object:
         number = len(self.writes)
         if self.crash_before == number:

@@ -1,0 +1,250 @@
+"""Canaries on HTTPRoutes and VirtualServices, on a real API server with their real CRDs."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+import controller_runtime as ctrl
+from controller_runtime.testing import Envtest
+from controllers.resources.wire import at
+from hack import crds
+
+from .harness import condition, pinned
+from .routed import KINDS, USERS, Routed, shape, users_route
+
+pytestmark = pytest.mark.apiserver
+
+LONG = pytest.mark.slow  # `make routes`
+
+
+def providers(*, short: str) -> pytest.MarkDecorator:
+    """Both; `make test` has the one."""
+    both = ["GatewayAPI", "Istio"]
+    return pytest.mark.parametrize(
+        "provider", [name if name == short else pytest.param(name, marks=LONG) for name in both]
+    )
+
+
+@pytest.fixture(scope="session")
+def routes(apiserver: Envtest) -> Iterator[Envtest]:
+    """The API server with the CRDs of routes."""
+    for crd in (crds.HTTP_ROUTE, crds.VIRTUAL_SERVICE):
+        apiserver.install_crds(crds.fetch(crd))
+    return apiserver
+
+
+@pytest.fixture
+async def routed(routes: Envtest, namespace: str) -> AsyncIterator[Routed]:
+    async with routes.client() as client:
+        yield Routed(client, namespace)
+
+
+@providers(short="GatewayAPI")
+async def test_a_run_on_a_route_of_ours(routed: Routed, provider: str) -> None:
+    routed.provider = provider
+    await routed.routed("v1.0.0")
+    await routed.resting()
+    stable = (await routed.status())["stableRevision"]
+    assert await routed.weights() == {"": 100}
+    told = condition(await routed.status(), "TrafficVerified")
+    assert (told["status"], told["message"]) == ("True", "the route leads to Service resnet50")
+
+    await routed.routed("v1.1.0")
+    state = await routed.until("Analysing")
+    assert await routed.weights() == {str(stable): 50, str(state["candidate"]): 50}
+    told = condition(await routed.status(), "TrafficVerified")
+    assert told["status"] == "True"
+    assert f"{state['candidate']} 50 %" in told["message"]
+    await routed.resting()
+    assert await routed.weights() == {"": 100}
+    status = await routed.status()
+    assert status["stableRevision"] == state["candidate"]
+    assert status["canary"]["history"][-1]["ending"] == "Promoted"  # type: ignore[index]
+    assert routed.mixed == []
+
+
+@providers(short="Istio")
+async def test_a_run_on_a_users_route(routed: Routed, provider: str) -> None:
+    routed.provider = provider
+    await routed.routed("v1.0.0", route=USERS)
+    made = await routed.live.apply(users_route(provider, routed.namespace))
+    await routed.resting()
+    before = shape(made.raw)
+    first = await routed.weights("shop")
+    await routed.routed("v1.1.0", route=USERS)
+    state = await routed.until("Analysing")
+    found = await routed.weights("shop")
+    assert (found["stable"], found["canary"]) == (50, 50)
+    canary = await routed.live.get_live(ctrl.SERVICE, routed.key_of("resnet50-canary"))
+    assert state["candidate"] in canary.spec["selector"].values()  # type: ignore[union-attr]
+    assert shape(await routed.route("shop")) == before
+    # Somebody else's field, written meanwhile, survives.
+    note = {"metadata": {"annotations": {"theirs": "too"}}}
+    await routed.live.patch(KINDS[provider], routed.key_of("shop"), note)
+    await routed.resting()
+    after = await routed.weights("shop")
+    assert (after["stable"], after["canary"]) == (100, 0)
+    assert {k: v for k, v in after.items() if k == "other"} == {
+        k: v for k, v in first.items() if k == "other"
+    }
+    raw = await routed.route("shop")
+    assert at(raw, "metadata", "annotations") == {"note": "mine", "theirs": "too"}
+    assert (await routed.status())["stableRevision"] == state["candidate"]
+    for side in ("stable", "canary"):  # at rest both lead to all pods: no later rollout can strand them
+        service = await routed.live.get_live(ctrl.SERVICE, routed.key_of(f"resnet50-{side}"))
+        assert state["candidate"] not in service.spec["selector"].values()  # type: ignore[union-attr]
+    assert routed.mixed == []
+
+
+@LONG
+async def test_a_gateway_that_refuses_gets_no_weight_further(routed: Routed) -> None:
+    await routed.routed("v1.0.0")
+    await routed.resting()
+    await routed.routed("v1.1.0")
+    await routed.until("Preparing")
+    while (
+        not at(await routed.status(), "canary", "path")
+        or at(await routed.status(), "canary", "path", "way") != "Routed"
+    ):
+        await routed.turn()
+    routed.says = ""
+    await routed.until("Shifting")
+    for _ in range(3):
+        await routed.turn(1.0)
+    status = await routed.status()
+    assert status["canary"]["phase"] == "Shifting"  # type: ignore[index]
+    told = condition(status, "TrafficVerified")
+    assert (told["status"], told["reason"]) == ("False", "TrafficPending")
+    assert "has seen generation" in told["message"]
+    routed.says = "False"
+    await routed.until("RollingBack")
+    status = await routed.status()
+    assert "says Accepted False of the HTTPRoute (UnsupportedValue: as the test says)" in str(
+        status["canary"]
+    )
+    # The weight of 0 counts only once it is accepted: nothing is drained before.
+    for _ in range(3):
+        await routed.turn()
+    assert at(await routed.status(), "canary", "phase") == "RollingBack"
+    routed.says = "True"
+    await routed.resting()
+    assert (await routed.status())["canary"]["history"][-1]["ending"] == "TrafficRefused"  # type: ignore[index]
+    assert await routed.weights() == {"": 100}
+
+
+@providers(short="GatewayAPI")
+async def test_who_changes_the_weights_back_is_told(routed: Routed, provider: str) -> None:
+    routed.provider, routed.verdict = provider, ""
+    await routed.routed("v1.0.0", route=USERS)
+    await routed.live.apply(users_route(provider, routed.namespace))
+    await routed.resting()
+    await routed.routed("v1.1.0", route=USERS)
+    state = await routed.until("Analysing")
+    raw = await routed.route("shop")
+    assert raw is not None
+    path = "/spec/rules/1/backendRefs" if provider == "GatewayAPI" else "/spec/http/1/route"
+    patch = [
+        {"op": "add", "path": f"{path}/0/weight", "value": 100},
+        {"op": "add", "path": f"{path}/1/weight", "value": 0},
+    ]
+    await routed.live.patch(KINDS[provider], routed.key_of("shop"), patch, type="json")
+    await routed.once()
+    told = condition(await routed.status(), "TrafficVerified")
+    assert (told["status"], told["reason"]) == ("False", "TrafficDrifted")
+    assert "was changed by envtest" in told["message"]
+    assert "have nobody else set these weights" in told["message"]
+    routed.verdict = "Passed"
+    again = await routed.until("Analysing")
+    assert (again.get("step", 0)) == state.get("step", 0)
+    assert int(str(again["attempt"])) > int(str(state["attempt"]))
+    found = await routed.weights("shop")
+    assert (found["stable"], found["canary"]) == (50, 50)
+
+
+@LONG
+async def test_a_route_that_goes_holds_the_run(routed: Routed) -> None:
+    routed.verdict = ""
+    await routed.routed("v1.0.0", route=USERS)
+    wanted = users_route("GatewayAPI", routed.namespace)
+    await routed.live.apply(wanted)
+    await routed.resting()
+    await routed.routed("v1.1.0", route=USERS)
+    await routed.until("Analysing")
+    await routed.live.delete(KINDS["GatewayAPI"], routed.key_of("shop"))
+    await routed.until("Paused", turns=80)
+    told = condition(await routed.status(), "TrafficVerified")
+    assert (told["status"], told["reason"]) == ("False", "TrafficUnreachable")
+    assert "does not exist" in told["message"] or "was deleted" in told["message"]
+    sizes = await routed.deployments()
+    assert all(sizes.values()), "nobody is drained while nobody knows where requests go"
+    await routed.live.apply(wanted)
+    await routed.until("Analysing")
+    found = await routed.weights("shop")
+    assert (found["stable"], found["canary"]) == (50, 50)
+
+
+@LONG
+async def test_a_route_of_ours_that_goes_comes_back(routed: Routed) -> None:
+    routed.verdict = ""
+    await routed.routed("v1.0.0")
+    await routed.resting()
+    await routed.routed("v1.1.0")
+    await routed.until("Analysing")
+    before = await routed.weights()
+    await routed.live.delete(KINDS["GatewayAPI"], routed.key_of("resnet50"))
+    await routed.once()
+    assert "was deleted" in condition(await routed.status(), "TrafficVerified")["message"]
+    await routed.until("Analysing")
+    assert await routed.weights() == before
+
+
+@LONG
+async def test_writes_that_are_refused(routed: Routed) -> None:
+    """Five minutes of it: no step, nothing scaled down, and right again afterwards."""
+    await routed.routed("v1.0.0")
+    await routed.resting()
+    await routed.routed("v1.1.0")
+    client = routed.client
+    while at(await routed.status(), "canary", "path", "way") != "Routed":
+        await routed.turn()
+    client.why = 'admission webhook "guard" denied the request: frozen'  # type: ignore[attr-defined]
+    await routed.until("Paused", turns=80)
+    told = condition(await routed.status(), "TrafficVerified")
+    assert (told["status"], told["reason"]) == ("False", "TrafficUnreachable")
+    assert "HTTPRoute" in told["message"]
+    assert 'admission webhook "guard" denied the request: frozen' in told["message"]
+    assert all((await routed.deployments()).values())
+    client.why = ""  # type: ignore[attr-defined]
+    await routed.resting()
+    assert (await routed.status())["canary"]["history"][-1]["ending"] == "Promoted"  # type: ignore[index]
+    assert routed.mixed == []
+
+
+async def test_what_cannot_begin_says_why(routed: Routed) -> None:
+    await routed.routed("v1.0.0", route={"name": "nobody"})
+    await routed.resting()
+    await routed.routed("v1.1.0", route={"name": "nobody"})
+    await routed.turn()
+    told = condition(await routed.status(), "Degraded")
+    name = f"{routed.namespace}/nobody"
+    assert (told["status"], told["reason"]) == ("True", "CanaryRefused")
+    assert told["message"] == (
+        f"traffic.route.name nobody: HTTPRoute {name} does not exist: create it, or correct the name"
+    )
+    assert at(await routed.status(), "canary", "run") in (None, 0)
+
+
+async def test_what_nothing_asks_for_any_more_is_deleted(routed: Routed) -> None:
+    await routed.routed("v1.0.0")
+    await routed.resting()
+    assert await routed.route() is not None
+    await routed.live.apply(users_route("GatewayAPI", routed.namespace))
+    await routed.routed("v1.0.0", route=USERS)
+    for _ in range(3):
+        await routed.turn()
+    assert await routed.route() is None
+    assert at(await routed.status(), "traffic", "route") == USERS
+    # A user's route stays, whatever becomes of the service's strategy.
+    await routed.apply(replicas=2, models=[{"name": "resnet50", "pinned": pinned()}])
+    await routed.turn()
+    assert await routed.route("shop") is not None
