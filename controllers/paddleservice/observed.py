@@ -150,7 +150,7 @@ class Watched:
     this process has removed. judged: name of the attempt's analysis, if it has one; metrics, blindness,
     heard: whether Prometheus answers it, the reason and the message. problem: why no run can be judged by the
     spec, or "". settle: seconds that the operator's plans give to what follows a change. home: of a provider
-    that splits by a route of the cluster's own. at_home: it leads to the service; awaits: if not, what for.
+    that splits by a route of the cluster's own. at_home: it leads to the service; awaits: what is wrong.
     leftover: the provider and the route of ours that nothing asks for any more.
     """
 

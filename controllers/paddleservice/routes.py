@@ -51,16 +51,14 @@ async def look(provider: RouteProvider, home: Home, state: Canary, watched: Watc
     said = await provider.at_home(home)
     there = isinstance(said, Verified)
     lost = isinstance(said, Drifted) and said.lost  # where nothing leads anywhere, nobody comes
-    problem = watched.problem
-    if state.at_rest and not problem:
-        problem = await provider.problem(home)
+    wrong = await provider.problem(home) if state.at_rest else ""
     return replace(
         watched,
         home=home,
         at_home=there,
-        awaits="" if isinstance(said, Verified) else said.reason,
+        awaits=wrong or ("" if isinstance(said, Verified) else said.reason),
         endpoints=Endpoints.Pods if there or lost else Endpoints.Mixed,
-        problem=problem,
+        problem=watched.problem or wrong,
     )
 
 
@@ -113,7 +111,7 @@ def looks_again(observed: Observed, rollout: Rollout) -> list[float]:
         return []
     if not run.state.at_rest:
         return [ROUTE_INTERVAL]
-    return [] if watched.at_home else [HOME_INTERVAL]
+    return [HOME_INTERVAL] if watched.awaits else []
 
 
 def condition(observed: Observed, run: Canarying) -> Condition | None:
@@ -121,8 +119,11 @@ def condition(observed: Observed, run: Canarying) -> Condition | None:
     watched = observed.watched
     if watched.home is None or run.state.path.way not in _HOME:
         return None
-    if watched.at_home:
+    if not watched.awaits:
+        mine = watched.home.route.name
         words = f"the route leads to Service {observed.owner.name}"
+        if mine:
+            words = f"no canary is on: the weights of route {mine} are yours"
         return Condition(Type.TrafficVerified, "True", Reason.TrafficVerified, words)
     return Condition(Type.TrafficVerified, "False", Reason.TrafficPending, watched.awaits)
 

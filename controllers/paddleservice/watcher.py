@@ -227,7 +227,7 @@ async def _report(provider: Provider, split: Split, *, again: bool = True) -> tu
         return Report(change=split.change, route=Route.Unreachable, message=why), None
     if again and isinstance(said, Drifted):  # it is on its way
         route = Route.Unreachable if said.lost else Route.Pending
-        return Report(change=said.change, route=route, message=said.reason), None
+        return Report(change=said.change, route=route, message=said.waits or said.reason), None
     return _of(said), said.effective if isinstance(said, Verified) else None
 
 

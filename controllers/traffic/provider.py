@@ -47,10 +47,13 @@ class Unreachable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drifted:
-    """Somebody else made it another split. lost: there is nothing left that could be written."""
+    """It is another split. reason: for one that was in force: what somebody else made of it. waits: for one
+    that did not arrive yet: what for. lost: there is nothing left that could be written.
+    """
 
     change: int
     reason: str
+    waits: str = ""
     lost: bool = False
 
 

@@ -34,7 +34,8 @@ def _clock() -> float:
 class Routes:
     """One kind of route. Reads live, because others write it too, and its CRD may come and go.
 
-    Remembers only why the last write of a service was refused, and when its Services were turned.
+    Remembers only the highest change of a service, why its last write was refused, and when its Services were
+    turned.
     """
 
     rules: ClassVar[tuple[ctrl.Rule, ...]] = (
@@ -56,10 +57,14 @@ class Routes:
         self._clock = clock
         self._trouble: dict[str, str] = {}
         self._turned: dict[tuple[str, str], float] = {}
+        self._change: dict[str, int] = {}
 
     async def apply(self, split: Split) -> None:
-        """See Provider; the split is in the status, so the change number is not looked at."""
+        """See Provider."""
         home = _home(split)
+        if split.change < self._change.get(split.uid, 0):
+            return
+        self._change[split.uid] = split.change
         await self._go(home, lambda seen: routing.split_step(self._dialect, home, split, seen))
 
     async def verify(self, split: Split) -> Verification:
@@ -80,8 +85,12 @@ class Routes:
             return self._answer(split.change, float(split.weight), seen.route)
         if why := self._trouble.get(home.owner.uid):
             return Unreachable(change=change, reason=why)
-        words = routing.drift(self._dialect, home, seen, split, step)
-        return Drifted(change=change, reason=words, lost=isinstance(step, routing.Wait) and step.lost)
+        return Drifted(
+            change=change,
+            reason=routing.drift(self._dialect, home, seen, split, step),
+            waits=routing.pending(self._dialect, home, step),
+            lost=isinstance(step, routing.Wait) and step.lost,
+        )
 
     async def remove(self, service: ctrl.Key, uid: str) -> None:
         """The route is at home already; what is remembered goes."""
@@ -126,8 +135,7 @@ class Routes:
             return self._answer(0, 0.0, seen.route)
         if why := self._trouble.get(home.owner.uid):
             return Unreachable(change=0, reason=why)
-        words = step.reason if isinstance(step, routing.Wait) else "is being led to the service"
-        return Pending(change=0, reason=f"{routing.title(self._dialect, home)}: {words}")
+        return Pending(change=0, reason=routing.pending(self._dialect, home, step))
 
     async def retire(self, home: Home) -> None:
         self._forget(home.owner.uid)
@@ -175,7 +183,7 @@ class Routes:
         """Whether anything was written."""
         match step:
             case routing.Apply(body):
-                await self._client.apply(body)
+                await self._client.apply(_conditional(body, seen.route))
             case routing.Patch(patch, raised):
                 if any(self._fresh(home, side) for side in raised):
                     return False
@@ -208,6 +216,7 @@ class Routes:
 
     def _forget(self, uid: str) -> None:
         self._trouble.pop(uid, None)
+        self._change.pop(uid, None)
         for side in (STABLE, CANARY):
             self._turned.pop((uid, side), None)
 
@@ -275,6 +284,14 @@ _PAST: Final = {"read": "read", "write": "written"}
 def _home(split: Split) -> Home:
     owner = Owner(split.service.namespace, split.service.name, split.uid)
     return Home(owner=owner, route=split.route or RouteRef())
+
+
+def _conditional(body: JSON, route: Mapping[str, object] | None) -> JSON:
+    """Only over the route as it was seen: 409 if it moved on."""
+    if route is None:
+        return body
+    version = at(route, "metadata", "resourceVersion")
+    return {**body, "metadata": {**mapping(body["metadata"]), "resourceVersion": version}}
 
 
 def _alias(there: ctrl.Object, owner: Owner) -> Alias:

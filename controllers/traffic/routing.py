@@ -275,6 +275,17 @@ def writer(route: Mapping[str, object]) -> str:
     return text(latest.get("manager")) if latest is not None else ""
 
 
+def pending(dialect: Dialect, home: Home, step: Step) -> str:
+    """What a split that is on its way waits for."""
+    match step:
+        case Wait(reason):
+            return reason
+        case Make(side) | Point(side):
+            return f"Service {home.alias(side)} to be turned to it"
+        case _:
+            return f"the weights in {title(dialect, home)} to be written"
+
+
 def drift(dialect: Dialect, home: Home, seen: Seen, split: Split, step: Step) -> str:
     """What is not as it was verified, and what to do."""
     name = title(dialect, home)

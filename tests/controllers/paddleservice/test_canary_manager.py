@@ -1,7 +1,7 @@
 """A whole run as the operator does it: manager, caches, watches, only its own permissions; killed twice."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +15,8 @@ from controllers.analysis.server import Server
 from controllers.kinds import FIELD_MANAGER, PADDLE_SERVICE
 from controllers.options import Options
 from controllers.paddleservice import PaddleServiceReconciler, setup
+from controllers.traffic.gateway import HTTPRoutes
+from controllers.traffic.routeprovider import Routes
 
 from .canaries import Canaries
 
@@ -25,11 +27,15 @@ OPTIONS = Options(
 )
 
 
-async def permitted(canaries: Canaries, apiserver: Envtest) -> ctrl.Config:
+async def permitted(
+    canaries: Canaries,
+    apiserver: Envtest,
+    declared: Iterable[ctrl.Rule] = PaddleServiceReconciler.rules,
+) -> ctrl.Config:
     """A user who may do what `rules` say and nothing else."""
     rules = [
         {"apiGroups": [rule.group], "resources": list(rule.resources), "verbs": list(rule.verbs)}
-        for rule in PaddleServiceReconciler.rules
+        for rule in declared
     ]
     meta = {"name": "operator", "namespace": canaries.namespace}
     group = "rbac.authorization.k8s.io"
@@ -48,7 +54,10 @@ async def permitted(canaries: Canaries, apiserver: Envtest) -> ctrl.Config:
 
 
 @asynccontextmanager
-async def operator(canaries: Canaries, config: ctrl.Config) -> AsyncIterator[ctrl.Manager]:
+async def operator(
+    canaries: Canaries, config: ctrl.Config, *, routes: bool = False
+) -> AsyncIterator[ctrl.Manager]:
+    """routes: of the Gateway API, instead of the scripted routers."""
     manager = ctrl.Manager(
         config, field_manager=FIELD_MANAGER, namespaces=[canaries.namespace], graceful_timeout=2.0
     )
@@ -57,7 +66,10 @@ async def operator(canaries: Canaries, config: ctrl.Config) -> AsyncIterator[ctr
         manager,
         OPTIONS,
         probe_url=lambda target: "http://127.0.0.1:1/progress",
-        providers={"Envoy": canaries.routers},
+        # Here time passes faster than proxies could follow.
+        providers={"GatewayAPI": Routes(manager.client, HTTPRoutes(), dwell=0)}
+        if routes
+        else {"Envoy": canaries.routers},
         clock=lambda: datetime.now(UTC) + canaries.later,
     )
     async with running(manager):

@@ -1,16 +1,24 @@
 """Canaries on HTTPRoutes and VirtualServices, on a real API server with their real CRDs."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 import controller_runtime as ctrl
 from controller_runtime.testing import Envtest
+from controllers.paddleservice import PaddleServiceReconciler
+from controllers.resources.meta import Owner
 from controllers.resources.wire import at
+from controllers.traffic import Drifted, Home, Revision, RouteRef, Split, Unreachable
+from controllers.traffic.gateway import HTTP_ROUTE, HTTPRoutes
+from controllers.traffic.route import Gateway
+from controllers.traffic.routeprovider import Routes
 from hack import crds
 
 from .harness import condition, pinned
 from .routed import KINDS, USERS, Routed, shape, users_route
+from .test_canary_manager import operator, permitted, until
 
 pytestmark = pytest.mark.apiserver
 
@@ -26,7 +34,7 @@ def providers(*, short: str) -> pytest.MarkDecorator:
 
 
 @pytest.fixture(scope="session")
-def routes(apiserver: Envtest) -> Iterator[Envtest]:
+def routes(apiserver: Envtest) -> Envtest:
     """The API server with the CRDs of routes."""
     for crd in (crds.HTTP_ROUTE, crds.VIRTUAL_SERVICE):
         apiserver.install_crds(crds.fetch(crd))
@@ -221,17 +229,23 @@ async def test_writes_that_are_refused(routed: Routed) -> None:
 
 
 async def test_what_cannot_begin_says_why(routed: Routed) -> None:
-    await routed.routed("v1.0.0", route={"name": "nobody"})
+    await routed.routed("v1.0.0", route={"name": "shop"})
     await routed.resting()
-    await routed.routed("v1.1.0", route={"name": "nobody"})
+    await routed.routed("v1.1.0", route={"name": "shop"})
     await routed.turn()
     told = condition(await routed.status(), "Degraded")
-    name = f"{routed.namespace}/nobody"
+    name = f"{routed.namespace}/shop"
     assert (told["status"], told["reason"]) == ("True", "CanaryRefused")
     assert told["message"] == (
-        f"traffic.route.name nobody: HTTPRoute {name} does not exist: create it, or correct the name"
+        f"traffic.route.name shop: HTTPRoute {name} does not exist: create it, or correct the name"
     )
+    assert condition(await routed.status(), "TrafficVerified")["message"] == told["message"]
     assert at(await routed.status(), "canary", "run") in (None, 0)
+    # Nothing tells of a route that is created: it is looked for.
+    await routed.live.apply(users_route("GatewayAPI", routed.namespace))
+    assert ((await routed.once()).requeue_after or 99) <= 10
+    await routed.turn()
+    assert at(await routed.status(), "canary", "run") == 1
 
 
 async def test_what_nothing_asks_for_any_more_is_deleted(routed: Routed) -> None:
@@ -248,3 +262,64 @@ async def test_what_nothing_asks_for_any_more_is_deleted(routed: Routed) -> None
     await routed.apply(replicas=2, models=[{"name": "resnet50", "pinned": pinned()}])
     await routed.turn()
     assert await routed.route("shop") is not None
+
+
+async def test_a_cluster_that_knows_no_such_routes(routed: Routed) -> None:
+    """Neither at rest nor for a run: the service is there all the same."""
+
+    class Newer(HTTPRoutes):
+        kind = replace(HTTP_ROUTE, version="v9")
+
+    provider = Routes(routed.client, Newer())  # type: ignore[arg-type]
+    home = Home(
+        owner=Owner(routed.namespace, "resnet50", "u"), route=RouteRef(gateways=(Gateway(name="gw"),))
+    )
+    words = (
+        "this cluster has no HTTPRoute (gateway.networking.k8s.io/v9): install the CRDs of the Gateway API, "
+        "v1, or use traffic.provider Envoy"
+    )
+    assert await provider.problem(home) == words
+    await provider.go_home(home)
+    assert await provider.at_home(home) == Drifted(change=0, reason=words, lost=True)
+    aim = Split(
+        service=home.owner.key, uid="u", port=0, change=3, stable=Revision(hash="a"), route=home.route
+    )
+    await provider.apply(aim)
+    assert await provider.verify(aim) == Unreachable(change=3, reason=words)
+
+
+async def test_nobody_elses_write_is_lost(routed: Routed) -> None:
+    """A patch of weights is of the route as it was seen; one that moved on meanwhile is looked at again."""
+    made = await routed.live.apply(users_route("GatewayAPI", routed.namespace))
+    condition_: dict[str, object] = {
+        "op": "replace",
+        "path": "/metadata/resourceVersion",
+        "value": made.resource_version,
+    }
+    weigh = {"op": "add", "path": "/spec/rules/1/backendRefs/0/weight", "value": 7}
+    note = {"metadata": {"annotations": {"theirs": "too"}}}
+    moved = await routed.live.patch(HTTP_ROUTE, routed.key_of("shop"), note)
+    with pytest.raises(ctrl.Conflict):
+        await routed.live.patch(HTTP_ROUTE, routed.key_of("shop"), [condition_, weigh], type="json")
+    condition_["value"] = moved.resource_version
+    after = await routed.live.patch(HTTP_ROUTE, routed.key_of("shop"), [condition_, weigh], type="json")
+    assert shape(after.raw) == shape(moved.raw)
+    assert after.spec["rules"][1]["backendRefs"][0]["weight"] == 7
+
+
+@LONG
+async def test_as_the_operator_runs_it(routed: Routed, routes: Envtest) -> None:
+    """Manager, caches, and no more rights than are declared."""
+    config = await permitted(routed, routes, (*PaddleServiceReconciler.rules, *Routes.rules))
+    await routed.routed("v1.0.0", route=USERS)
+    await routed.live.apply(users_route("GatewayAPI", routed.namespace))
+    async with operator(routed, config, routes=True):
+        await until(routed, "Idle")
+        await routed.routed("v1.1.0", route=USERS)
+        await until(routed, "Analysing", "Promoting", "Draining")
+        await until(routed, "Idle", path="Direct")
+    status = await routed.status()
+    assert status["canary"]["history"][-1]["ending"] == "Promoted"  # type: ignore[index]
+    found = await routed.weights("shop")
+    assert (found["stable"], found["canary"]) == (100, 0)
+    assert routed.mixed == []
