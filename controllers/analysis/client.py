@@ -86,6 +86,7 @@ class Prometheus:
         refused is no data, with a note.
         """
         tasks: list[asyncio.Task[dict[str, Answer]]] = []
+        trouble = ""
         self._looks += 1
         self._idle.clear()
         try:
@@ -100,11 +101,13 @@ class Prometheus:
             error: BaseException = errors
             while isinstance(error, BaseExceptionGroup):
                 error = error.exceptions[0]
-            raise Unavailable(str(error)) from None
+            trouble = str(error)  # what is raised in here would come out in a group, which nobody expects
         finally:
             self._looks -= 1
             if not self._looks:
                 self._idle.set()
+        if trouble:
+            raise Unavailable(trouble)
         return {name: answer for task in tasks for name, answer in task.result().items()}
 
     async def answers(self, *, at: float) -> None:
