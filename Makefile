@@ -97,8 +97,14 @@ bench: venv ## benchmarks: apply -> first prediction against a hand-written Depl
 	@$(PY) -m hack.bench
 
 .PHONY: bench-runtime
-bench-runtime: venv ## the inference server against mosec and against the bare Paddle predictor
-	@$(PY) -m hack.bench.inference
+bench-runtime: venv ## the inference server against mosec, KServe, LitServe, BentoML and the bare predictor, and reloads under load
+	@$(PY) -m hack.bench.inference $(ARGS)
+
+.PHONY: soak-runtime
+soak-runtime: SECONDS ?= 7200
+soak-runtime: EVERY ?= 300
+soak-runtime: venv ## two hours of load with a reload every 5 minutes: nothing lost, nothing grows (SECONDS=600 EVERY=30)
+	@$(PY) -m hack.bench.soak --seconds $(SECONDS) --every $(EVERY)
 
 .PHONY: bench-control-plane
 bench-control-plane: venv ## controller_runtime against Go's controller-runtime and kopf on one API server

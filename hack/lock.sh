@@ -13,5 +13,6 @@ compile dev
 for group in operator runtime paddle; do compile "$group" -c requirements/dev.txt; done
 compile tools
 compile conformance
+for peer in mosec kserve litserve bentoml; do compile "peer-$peer"; done
 compile fuzz
 compile envoy

@@ -1,62 +1,65 @@
-"""Readings -> bars: what has to hold, one line each."""
+"""Readings -> bars: what has to hold, one line each. Medians of the rounds; a peer's best setting counts."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from hack.bench.bars import Bar
 from hack.bench.inference.load import Reading
+from hack.bench.inference.reloads import Phases, quantile
+
+# By number of connections; by name of the server and its setting.
+Cells = Mapping[int, Sequence[Reading]]
+OTHERS = ("kserve", "litserve", "bentoml")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
-    """`value` has to be at most `limit`, or at least it when `least`."""
-
-    name: str
-    value: float
-    limit: float
-    least: bool
-
-    @property
-    def holds(self) -> bool:
-        return self.value >= self.limit if self.least else self.value <= self.limit
-
-    def __str__(self) -> str:
-        sign = ">=" if self.least else "<="
-        return (
-            f"{self.name:<58} {self.value:8.3f} {sign} {self.limit:<6g} {'holds' if self.holds else 'MISSES'}"
-        )
+def p50(cells: Cells, connections: int) -> float:
+    return statistics.median(reading.p50 for reading in cells[connections])
 
 
-def against_peer(
-    ours: Mapping[int, Sequence[Reading]], peers: Mapping[str, Mapping[int, Sequence[Reading]]]
-) -> list[Bar]:
-    """Readings by number of connections; medians of the rounds; the peer's best setting counts in each."""
-    p50 = min(statistics.median(r.p50 for r in cells[1]) for cells in peers.values())
-    rate = max(statistics.median(r.rate for r in cells[32]) for cells in peers.values())
-    failed = sum(r.errors for readings in ours.values() for r in readings)
+def rate(cells: Cells, connections: int) -> float:
+    return statistics.median(reading.rate for reading in cells[connections])
+
+
+def errors(cells: Cells) -> int:
+    return sum(reading.errors for readings in cells.values() for reading in readings)
+
+
+def lenet(ours: Cells, peers: Mapping[str, Cells]) -> list[Bar]:
+    found = []
+    mosec = [cells for name, cells in peers.items() if name.startswith("mosec")]
+    if mosec:
+        least = min(p50(cells, 1) for cells in mosec)
+        most = max(rate(cells, 32) for cells in mosec)
+        found = [
+            Bar("LeNet c=1: p50 / mosec's p50", p50(ours, 1) / least, 1 / 3, "x"),
+            Bar("LeNet c=32: requests/s / mosec's", rate(ours, 32) / most, 1.25, "x", least=True),
+        ]
+    for other in OTHERS:
+        for name, cells in peers.items():
+            if name == other:
+                ratio = rate(ours, 32) / max(rate(cells, 32), 1e-9)
+                found.append(Bar(f"LeNet c=32: requests/s / {other}'s", ratio, 10.0, "x", least=True))
+    return [*found, Bar("LeNet: our answers that were not 200", float(errors(ours)), 0.0, "answers")]
+
+
+def recognition(ours: Cells, beside: Cells, bare: Sequence[float], native: Cells) -> list[Bar]:
+    """`bare` is the predictor alone with our engine, in rows a second, and `beside` our server in the same
+    rounds; `native` is our server with Paddle's native engine.
+    """
+    alone = rate(beside, 8) / statistics.median(bare)
+    engine = rate(ours, 8) / rate(native, 8)
     return [
-        Bar(
-            name="LeNet c=1: p50 / mosec's p50",
-            value=statistics.median(r.p50 for r in ours[1]) / p50,
-            limit=1 / 3,
-            least=False,
-        ),
-        Bar(
-            name="LeNet c=32: requests/s / mosec's",
-            value=statistics.median(r.rate for r in ours[32]) / rate,
-            limit=1.25,
-            least=True,
-        ),
-        Bar(name="LeNet: our answers that were not 200", value=float(failed), limit=0.0, least=False),
+        Bar("PP-OCR recognition c=8: requests/s / bare predictor's", alone, 0.97, "x", least=True),
+        Bar("PP-OCR recognition c=8: engine auto / native", engine, 2.0, "x", least=True),
+        Bar("PP-OCR recognition: our answers that were not 200", float(errors(ours)), 0.0, "answers"),
     ]
 
 
-def against_bare(ours: Sequence[Reading], bare: Sequence[float]) -> Bar:
-    return Bar(
-        name="PP-OCR recognition c=8: requests/s / bare predictor's",
-        value=statistics.median(r.rate for r in ours) / statistics.median(bare),
-        limit=0.97,
-        least=True,
-    )
+def reloads(name: str, phases: Phases) -> list[Bar]:
+    before, during = quantile(phases.before, 0.99), quantile(phases.during, 0.99)
+    return [
+        Bar(f"{name}, reload at half load: p99 / before", during / before, 2.0, "x"),
+        Bar(f"{name}, reload at half load: requests lost", float(phases.lost), 0.0, "requests"),
+    ]

@@ -32,7 +32,7 @@ class Reading:
         return self.requests / self.seconds
 
 
-class _Connection:
+class Connection:
     """One socket: its request under way and what has come of the answer."""
 
     __slots__ = ("buffer", "need", "sent_at", "socket")
@@ -53,11 +53,13 @@ class _Connection:
                 return None
             head = self.buffer[:end].lower()
             at = head.find(b"\r\ncontent-length:")
-            if at < 0:
-                raise ValueError(f"an answer without Content-Length: {self.buffer[:200]!r}")
-            length = int(head[at + 17 :].split(b"\r\n", 1)[0])
-            self.need = end + 4 + length
-        if len(self.buffer) < self.need:
+            if at >= 0:
+                self.need = end + 4 + int(head[at + 17 :].split(b"\r\n", 1)[0])
+            elif b"\r\ntransfer-encoding: chunked" in head:
+                self.need = _chunked(self.buffer, end + 4)
+            else:
+                raise ValueError(f"an answer without a length: {self.buffer[:200]!r}")
+        if not self.need or len(self.buffer) < self.need:
             return None
         status = int(self.buffer[9:12])
         self.buffer = self.buffer[self.need :]
@@ -65,19 +67,33 @@ class _Connection:
         return status
 
 
+def _chunked(buffer: bytes, at: int) -> int:
+    """Where a chunked body that begins at `at` ends; 0 while it is not whole."""
+    while True:
+        line = buffer.find(b"\r\n", at)
+        if line < 0:
+            return 0
+        size = int(buffer[at:line].split(b";", 1)[0], 16)
+        at = line + 2 + size + 2
+        if len(buffer) < at:
+            return 0
+        if size == 0:
+            return at
+
+
 def run(address: tuple[str, int], request: bytes, *, connections: int, seconds: float) -> Reading:
     """Loads the server for `seconds` after a tenth of that as warm-up. A connection that the server closes is
     opened again.
     """
     poll = select.epoll()
-    by_number: dict[int, _Connection] = {}
+    by_number: dict[int, Connection] = {}
 
-    def begin(connection: _Connection) -> None:
+    def begin(connection: Connection) -> None:
         connection.sent_at = perf_counter()
         connection.socket.sendall(request)
 
     def connect() -> None:
-        connection = _Connection(address)
+        connection = Connection(address)
         by_number[connection.socket.fileno()] = connection
         poll.register(connection.socket.fileno(), select.EPOLLIN)
         begin(connection)

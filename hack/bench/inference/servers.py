@@ -9,38 +9,17 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from hack.bench.inference.load import Reading
 
 ROOT = Path(__file__).resolve().parents[3]
-PEERS = Path(__file__).with_name("peers.txt")
 _START = 120.0
-
-
-def cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "paddle-operator" / "bench"
-
-
-def peer_environment() -> Path:
-    """The interpreter of an environment that holds the peer, made once from the hashed list."""
-    folder = cache() / "mosec"
-    ready = folder / "installed"
-    text = PEERS.read_text()
-    python = folder / "bin" / "python"
-    if not (ready.is_file() and ready.read_text() == text):
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, timeout=120)
-        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        command += ["--no-deps", "--require-hashes", "-r", str(PEERS)]
-        subprocess.run(command, check=True, timeout=300)
-        ready.write_text(text)
-    return python
 
 
 def free_port() -> int:
@@ -50,9 +29,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def _process(command: Sequence[str], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(command: Sequence[str], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
-        process = subprocess.Popen(
+        started = subprocess.Popen(
             command,
             env={**os.environ, **env},
             stdout=output,
@@ -61,19 +40,27 @@ def _process(command: Sequence[str], env: Mapping[str, str], log: Path) -> Itera
             start_new_session=True,
         )
         try:
-            yield process
+            yield started
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(30.0)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            pause(started, False)
+            started.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                started.wait(30.0)
+            # Not every server ends its own processes.
+            with suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
 
 
-def _until_answers(process: subprocess.Popen[bytes], port: int, path: str, log: Path) -> None:
+def pause(started: subprocess.Popen[bytes], paused: bool) -> None:
+    """Stops all processes of a server, or lets them go on: some are busy also when nobody asks them."""
+    with suppress(ProcessLookupError):
+        os.killpg(started.pid, signal.SIGSTOP if paused else signal.SIGCONT)
+
+
+def until_answers(started: subprocess.Popen[bytes], port: int, path: str, log: Path) -> None:
     deadline = time.monotonic() + _START
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and started.poll() is None:
         try:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5.0)
             connection.request("GET", path)
@@ -87,66 +74,64 @@ def _until_answers(process: subprocess.Popen[bytes], port: int, path: str, log: 
     raise RuntimeError(f"the server did not come up; it said: {log.read_text(errors='replace')[-1500:]}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ours:
+    """Ports of our server, and its process."""
+
+    port: int
+    admin: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def workers(self) -> list[int]:
+        """Processes of the server's own."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [int(child) for child in children]
+
+    def progress(self) -> Mapping[str, object]:
+        return _get(self.admin, "/progress")
+
+    def ready(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30.0)
+        try:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def parameters(self) -> Mapping[str, object]:
+        """What it says of model `m`."""
+        found = _get(self.port, "/v2/models/m")["parameters"]
+        assert isinstance(found, Mapping)
+        return found
+
+
 @contextmanager
-def ours(model: Path, folder: Path, *arguments: str) -> Iterator[int]:
-    """The port of our server with one model, `m`."""
-    port = free_port()
-    command = [sys.executable, "-P", "-m", "runtime", "serve", "--model", f"m={model}"]
-    command += [
-        "--http",
-        f"127.0.0.1:{port}",
-        "--admin",
-        "127.0.0.1:0",
-        "--grpc",
-        "",
-        "--log-level",
-        "warning",
-    ]
-    command += [
-        "--drain-quiet",
-        "0",
-        "--connection-life",
-        "3600",
-        "--termination-log",
-        os.devnull,
-        *arguments,
-    ]
+def ours(folder: Path, *arguments: str, unprivileged: bool = False) -> Iterator[Ours]:
+    """Our server. `unprivileged`: without CAP_SYS_NICE, as in a pod."""
+    port, admin = free_port(), free_port()
+    command = [sys.executable, "-P", "-m", "runtime", "serve", *arguments]
+    command += ["--http", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}", "--grpc", ""]
+    command += ["--log-level", "warning", "--drain-quiet", "0", "--connection-life", "3600"]
+    command += ["--termination-log", os.devnull]
+    if unprivileged and os.geteuid() == 0:
+        # Without it in the bounding set, root does not get it at exec.
+        command = ["setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice", *command]
     log = folder / "ours.log"
-    with _process(command, {"PYTHONPATH": str(ROOT)}, log) as process:
-        _until_answers(process, port, "/healthz", log)
-        yield port
+    with process(command, {"PYTHONPATH": str(ROOT)}, log) as started:
+        until_answers(started, port, "/healthz", log)
+        yield Ours(port=port, admin=admin, process=started)
 
 
-@contextmanager
-def mosec(
-    model: Path, folder: Path, *, engine: str, threads: int, shape: Sequence[int], wait: int
-) -> Iterator[int]:
-    """The port of the peer; `wait` is its max_wait_time in milliseconds."""
-    port = free_port()
-    command = [str(peer_environment()), "-m", "hack.bench.inference.mosec_server"]
-    command += ["--address", "127.0.0.1", "--port", str(port), "--log-level", "error"]
-    packages = sysconfig.get_paths()["purelib"]
-    env = {
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{packages}",
-        "OMP_NUM_THREADS": str(threads),
-        "GLOG_minloglevel": "2",
-        "BENCH_MODEL": str(model),
-        "BENCH_ENGINE": engine,
-        "BENCH_THREADS": str(threads),
-        "BENCH_SHAPE": ",".join(str(d) for d in shape),
-        "BENCH_WAIT": str(wait),
-    }
-    log = folder / f"mosec{wait}.log"
-    with _process(command, env, log) as process:
-        _until_answers(process, port, "/metrics", log)
-        yield port
-
-
-def parameters(port: int) -> Mapping[str, object]:
-    """What our server says of model `m`."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10.0)
-    connection.request("GET", "/v2/models/m")
-    found: Mapping[str, object] = json.loads(connection.getresponse().read())["parameters"]
+def _get(port: int, path: str) -> Mapping[str, object]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30.0)
+    connection.request("GET", path)
+    found: Mapping[str, object] = json.loads(connection.getresponse().read())
     connection.close()
     return found
 

@@ -1,0 +1,1 @@
+"""`python -m hack.bench.soak`: the inference server for hours under load, reloaded again and again."""
