@@ -73,11 +73,11 @@ class Routes:
             seen = await self._see(home)
         except (ctrl.ApiError, ctrl.TransportError) as error:
             return Unreachable(change=change, reason=self._said("read", home, error))
+        gone = seen.route is None and not (home.route.own and seen.known)
+        if gone and not split.weight:
+            return Verified(change=change, effective=0.0)  # nobody comes by a route that is not there
         if not seen.known:
             return Unreachable(change=change, reason=self._unknown())
-        lost = seen.route is None and not home.route.own
-        if lost and not split.weight:
-            return Verified(change=change, effective=0.0)  # nobody comes by a route that is not there
         step = routing.split_step(self._dialect, home, split, seen)
         if isinstance(step, routing.Done):
             self._trouble.pop(home.owner.uid, None)

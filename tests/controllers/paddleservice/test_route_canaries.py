@@ -10,7 +10,7 @@ from controller_runtime.testing import Envtest
 from controllers.paddleservice import PaddleServiceReconciler
 from controllers.resources.meta import Owner
 from controllers.resources.wire import at
-from controllers.traffic import Drifted, Home, Revision, RouteRef, Split, Unreachable
+from controllers.traffic import Drifted, Home, Revision, RouteRef, Split, Unreachable, Verified
 from controllers.traffic.gateway import HTTP_ROUTE, HTTPRoutes
 from controllers.traffic.route import Gateway
 from controllers.traffic.routeprovider import Routes
@@ -192,6 +192,24 @@ async def test_a_route_that_goes_holds_the_run(routed: Routed) -> None:
 
 
 @LONG
+async def test_a_run_can_be_ended_without_its_route(routed: Routed) -> None:
+    routed.verdict = ""
+    await routed.routed("v1.0.0", route=USERS)
+    await routed.live.apply(users_route("GatewayAPI", routed.namespace))
+    await routed.resting()
+    stable = (await routed.status())["stableRevision"]
+    await routed.routed("v1.1.0", route=USERS)
+    await routed.until("Analysing")
+    await routed.live.delete(KINDS["GatewayAPI"], routed.key_of("shop"))
+    await routed.turn()
+    await routed.command("abort")
+    await routed.resting()
+    status = await routed.status()
+    assert (status["stableRevision"], at(status, "canary", "phase") or "Idle") == (stable, "Idle")
+    assert status["canary"]["history"][-1]["ending"] == "Aborted"  # type: ignore[index]
+
+
+@LONG
 async def test_a_route_of_ours_that_goes_comes_back(routed: Routed) -> None:
     routed.verdict = ""
     await routed.routed("v1.0.0")
@@ -281,11 +299,14 @@ async def test_a_cluster_that_knows_no_such_routes(routed: Routed) -> None:
     assert await provider.problem(home) == words
     await provider.go_home(home)
     assert await provider.at_home(home) == Drifted(change=0, reason=words, lost=True)
-    aim = Split(
+    alone = Split(
         service=home.owner.key, uid="u", port=0, change=3, stable=Revision(hash="a"), route=home.route
     )
+    aim = replace(alone, candidate=Revision(hash="b"), weight=5)
     await provider.apply(aim)
     assert await provider.verify(aim) == Unreachable(change=3, reason=words)
+    # Where there is no route, nobody comes by it: a run that was on can end.
+    assert await provider.verify(alone) == Verified(change=3, effective=0.0)
 
 
 async def test_nobody_elses_write_is_lost(routed: Routed) -> None:
@@ -316,8 +337,8 @@ async def test_as_the_operator_runs_it(routed: Routed, routes: Envtest) -> None:
     async with operator(routed, config, routes=True):
         await until(routed, "Idle")
         await routed.routed("v1.1.0", route=USERS)
-        await until(routed, "Analysing", "Promoting", "Draining")
-        await until(routed, "Idle", path="Direct")
+        await until(routed, "Analysing", "Promoting", "Draining", turns=600)
+        await until(routed, "Idle", path="Direct", turns=600)
     status = await routed.status()
     assert status["canary"]["history"][-1]["ending"] == "Promoted"  # type: ignore[index]
     found = await routed.weights("shop")
