@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 import controller_runtime as ctrl
-from controllers.kinds import FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_SERVICE
+from controllers.kinds import FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_REVISION, LABEL_SERVICE
 from controllers.paddleservice.watcher import SERVICE_NAME, Surroundings
 from controllers.resources.wire import at, maps
 from controllers.traffic.gateway import HTTP_ROUTE, HTTPRoutes
@@ -188,16 +188,25 @@ class Routed(Canaries):
                 await self.live.apply_status(HTTP_ROUTE, route.key, {"parents": [entry]})
 
     async def check_routes(self) -> None:
-        """No weight leads to a Service without a ready endpoint: what must hold after every pass."""
+        """No weight leads to a Service without a ready endpoint, nor to a revision that may have none: what
+        must hold after every pass.
+        """
+        status = await self.status()
+        possible = maps(at(status, "canary", "traffic", "possible"))
+        allowed = {str(status.get("stableRevision")), *(str(item["revision"]) for item in possible)}
+        pods = await self.live.list_live(ctrl.POD, namespace=self.namespace)
+        of = {pod.name: pod.labels.get(LABEL_REVISION, "") for pod in pods}
         for name in ("resnet50", "shop"):
             raw = await self.route(name)
-            status = await self.status()
             if raw is None or not status.get("stableRevision") or not at(status, "traffic", "stable"):
                 continue
             for service, weight in DIALECTS[self.provider].backends(raw).items():
                 slice_ = self.slices.get(service)
-                if weight and slice_ is not None and not slice_["endpoints"]:  # type: ignore[index]
-                    self.mixed.append(f"{service} has weight {weight} and no endpoint")
+                if not weight or slice_ is None:
+                    continue
+                met = {of[str(at(item, "targetRef", "name"))] for item in maps(at(slice_, "endpoints"))}
+                if not met or not met <= allowed:
+                    self.mixed.append(f"{service} has weight {weight} and leads to {met}, not {allowed}")
 
     async def turn(self, seconds: float | None = None) -> None:
         self.later += timedelta(seconds=self.seconds if seconds is None else seconds)

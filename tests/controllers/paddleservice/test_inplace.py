@@ -9,7 +9,7 @@ import yaml
 
 import controller_runtime as ctrl
 from controllers.caches import TRANSFORMS
-from controllers.kinds import ANNOTATION_RELEASE, ANNOTATION_RELEASE_TOLD
+from controllers.kinds import ANNOTATION_RELEASE, ANNOTATION_RELEASE_SINCE, ANNOTATION_RELEASE_TOLD
 from controllers.probe import Observation
 
 from .harness import Harness, condition, pinned
@@ -175,6 +175,14 @@ async def test_a_kubelet_that_missed_the_config_is_asked_again(inplace: InPlace)
     told = next(now for now in await harness.pods() if now.uid == pod.uid).annotations
     assert told[ANNOTATION_RELEASE] == pod.annotations[ANNOTATION_RELEASE]
     assert told[ANNOTATION_RELEASE_TOLD] > pod.annotations[ANNOTATION_RELEASE_TOLD]
+    assert told[ANNOTATION_RELEASE_SINCE] == pod.annotations[ANNOTATION_RELEASE_SINCE]
+    # It is not asked for ever: the deadline counts from the first time.
+    harness.later = timedelta(seconds=700)
+    await harness.once()
+    status = await harness.status()
+    assert condition(status, "Degraded")["reason"] == "ProgressDeadlineExceeded"
+    (late,) = [one for one in status["inPlace"]["pods"] if one["state"] == "Failed"]  # type: ignore[index]
+    assert (late["name"], late["reason"]) == (pod.name, "ProgressDeadlineExceeded")
 
 
 async def test_what_a_pod_cannot_change_makes_new_pods(inplace: InPlace) -> None:

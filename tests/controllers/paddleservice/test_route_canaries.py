@@ -16,7 +16,7 @@ from controllers.traffic.route import Gateway
 from controllers.traffic.routeprovider import Routes
 from hack import crds
 
-from .harness import condition, pinned
+from .harness import Crash, condition, pinned
 from .routed import KINDS, USERS, Routed, shape, users_route
 from .test_canary_manager import operator, permitted, until
 
@@ -189,6 +189,50 @@ async def test_a_route_that_goes_holds_the_run(routed: Routed) -> None:
     await routed.until("Analysing")
     found = await routed.weights("shop")
     assert (found["stable"], found["canary"]) == (50, 50)
+
+
+@LONG
+@pytest.mark.parametrize(
+    ("when", "verdict", "route"),
+    [("after", "Passed", USERS), ("before", "Failed", USERS), ("after", "Passed", None)],
+)
+async def test_the_operator_is_killed_at_every_write(
+    routed: Routed, when: str, verdict: str, route: dict[str, object] | None
+) -> None:
+    """It dies before, or right after, each write in turn; a fresh one goes on from what the server has."""
+    await routed.routed("v1.0.0", route=route)
+    await routed.live.apply(users_route("GatewayAPI", routed.namespace))
+    await routed.resting()
+    first = (await routed.status())["stableRevision"]
+    routed.verdict = verdict
+    await routed.routed("v1.1.0", route=route)
+    deaths = 0
+    for turn in range(150):
+        setattr(routed.client, f"crash_{when}", len(routed.client.writes) + turn % 3)
+        routed.start()
+        try:
+            await routed.turn()
+        except Crash:
+            deaths += 1
+            await routed.world()
+        finally:
+            setattr(routed.client, f"crash_{when}", None)
+        state = await routed.canary_status()
+        if state.get("history") and state["phase"] == "Idle" and "path" not in state:
+            break
+    await routed.resting()
+    assert deaths > 8
+    status = await routed.status()
+    ending = "Promoted" if verdict == "Passed" else "AnalysisFailed"
+    state = await routed.canary_status()
+    assert [(item["run"], item["ending"]) for item in state["history"]] == [(1, ending)]  # type: ignore
+    assert (status["stableRevision"] != first) == (verdict == "Passed")
+    if route is None:
+        assert await routed.weights() == {"": 100}
+    else:
+        found = await routed.weights("shop")
+        assert (found["stable"], found["canary"]) == (100, 0)
+    assert routed.mixed == []
 
 
 @LONG
