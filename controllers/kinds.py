@@ -38,6 +38,7 @@ ANNOTATION_TRAFFIC_CHANGE: Final = f"{GROUP}/traffic-change"
 ANNOTATION_RELEASE: Final = f"{GROUP}/release"
 #: On a serving pod: when it was told that last. Writing it has the kubelet look at the pod's volumes again.
 ANNOTATION_RELEASE_TOLD: Final = f"{GROUP}/release-told"
+ANNOTATION_RELEASE_SINCE: Final = f"{GROUP}/release-since"
 
 FINALIZER: Final = f"{GROUP}/in-use"
 

@@ -74,7 +74,7 @@ def decide(observed: Observed, now: datetime) -> Decision:
         waits.append(1.0)
     waits += looks_again(rollout)
     waits += routes.looks_again(observed, rollout)
-    if rollout.release is not None and rollout.release.waits:
+    if rollout.release is not None and (rollout.release.waits or rollout.release.late):
         waits.append(PATIENCE)
     ends = [pod.lost_at for pod in observed.pods if pod.lost_at is not None and not pod.ended]
     waits += [(end - now).total_seconds() + 0.1 for end in ends if end > now]

@@ -10,7 +10,7 @@ from datetime import datetime
 import controller_runtime as ctrl
 
 from ..conditions import Condition, Status, Type, one_line, timestamp
-from ..kinds import ANNOTATION_RELEASE, ANNOTATION_RELEASE_TOLD
+from ..kinds import ANNOTATION_RELEASE, ANNOTATION_RELEASE_SINCE, ANNOTATION_RELEASE_TOLD
 from ..reasons import Reason
 from ..resources.config import CONFIG_FILE, config_text, release_file
 from ..resources.deployment import ANNOTATION_MODELS
@@ -40,6 +40,7 @@ def follow(observed: Observed, rollout: Rollout, now: datetime) -> Release | Non
         pods=[_pod(observed, pod, now) for pod in pods_of(observed, rollout.hash)],
         wanted=observed.settings.replicas,
         offered=target == base or release_file(target) in mapping(config.raw.get("data")),
+        deadline=observed.settings.progress_deadline,
     )
 
 
@@ -52,7 +53,10 @@ def _told(pod: Pod) -> str:
 
 
 def _pod(observed: Observed, pod: Pod, now: datetime) -> inplace.Pod:
-    told = moment(at(pod.raw, "metadata", "annotations", ANNOTATION_RELEASE_TOLD))
+    def ago(annotation: str) -> float:
+        then = moment(at(pod.raw, "metadata", "annotations", annotation))
+        return (now - then).total_seconds() if then is not None else 0.0
+
     seen = observed.seen.get(pod.uid)
     return inplace.Pod(
         name=pod.name,
@@ -62,7 +66,8 @@ def _pod(observed: Observed, pod: Pod, now: datetime) -> inplace.Pod:
         state=seen.release_state if seen else "",
         reason=seen.release_reason if seen else "",
         message=seen.release_message if seen else "",
-        waited=(now - told).total_seconds() if told is not None else 0.0,
+        waited=ago(ANNOTATION_RELEASE_TOLD),
+        since=ago(ANNOTATION_RELEASE_SINCE),
     )
 
 
@@ -94,11 +99,12 @@ def effects(observed: Observed, rollout: Rollout, now: datetime) -> list[Effect]
         note: JSON = {"metadata": {"annotations": {ANNOTATION_MODELS: models_json(desired)}}}
         found.append(Merge(ctrl.DEPLOYMENT, ctrl.Key(owner.namespace, target.name), target.uid, note))
     told = timestamp(now)
-    word: JSON = {
-        "metadata": {"annotations": {ANNOTATION_RELEASE: release.target, ANNOTATION_RELEASE_TOLD: told}}
-    }
     for pod in pods_of(observed, rollout.hash):
         if pod.name in (*release.tell, *release.again):
+            notes: JSON = {ANNOTATION_RELEASE: release.target, ANNOTATION_RELEASE_TOLD: told}
+            if pod.name in release.tell:
+                notes[ANNOTATION_RELEASE_SINCE] = told
+            word: JSON = {"metadata": {"annotations": notes}}
             found.append(Merge(ctrl.POD, ctrl.Key(owner.namespace, pod.name), pod.uid, word))
     return found
 
@@ -170,15 +176,11 @@ def wire(observed: Observed, rollout: Rollout) -> JSON:
         by_name = {pod.name: pod for pod in pods_of(observed, rollout.hash)}
         for name, state in release.states[:MAX_PODS]:
             seen = observed.seen.get(by_name[name].uid)
-            failed = state is State.FAILED and seen is not None
-            pods.append(
-                pruned(
-                    {
-                        "name": name,
-                        "state": str(state),
-                        "reason": seen.release_reason if failed and seen else "",
-                        "message": one_line(seen.release_message) if failed and seen else "",
-                    }
-                )
-            )
+            reason = message = ""
+            if name in release.late:
+                reason = Reason.ProgressDeadlineExceeded
+                message = inplace.overdue(observed.settings.progress_deadline)
+            elif state is State.FAILED and seen is not None:
+                reason, message = seen.release_reason, one_line(seen.release_message)
+            pods.append(pruned({"name": name, "state": str(state), "reason": reason, "message": message}))
     return {"inPlace": pruned({"release": release.target, "base": release.base, "pods": pods})}

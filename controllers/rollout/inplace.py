@@ -8,12 +8,15 @@ Guarantees:
 - one pod at a time is under way, so that the others keep their speed;
 - a pod that could not take a release stops the update where it is, every pod goes on serving what it has, and
   the next release (the old one, too) is tried on all;
+- a pod that has not done it after the deadline counts as one that could not, until it says otherwise;
 - the base changes only when every pod that is wanted serves the release.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+from ..reasons import Reason
 
 #: Seconds after which a pod that knows nothing of what it was told is told again: its kubelet may have read
 #: the annotation before the ConfigMap, and would by itself look only a minute later.
@@ -32,7 +35,8 @@ class State(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
     """told: the release in its annotation, "" for the base. taken, state, reason, message: what it reports of
-    the newest release it knows; taken is "" while it has not answered. waited: seconds since it was told.
+    the newest release it knows; taken is "" while it has not answered. waited: seconds since it was told the
+    last time; since: seconds since the first time that it was told this release.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Pod:
     reason: str = ""
     message: str = ""
     waited: float = 0.0
+    since: float = 0.0
 
     def towards(self, target: str, base: str) -> State:
         """A pod that nobody asked serves the base, if it was told nothing else: nothing is under way then,
@@ -64,7 +69,8 @@ class Release:
     """The decision. tell: pods to be told of the target now; again: those that did not hear it. promote: the
     target becomes the base.
 
-    states: by pod name. problem: (pod, reason, message) of the first pod that could not take it.
+    states: by pod name. problem: (pod, reason, message) of the first pod that could not take it; late: those
+    that are past the deadline.
     """
 
     target: str
@@ -74,6 +80,7 @@ class Release:
     promote: bool = False
     states: tuple[tuple[str, State], ...] = ()
     problem: tuple[str, str, str] | None = None
+    late: tuple[str, ...] = ()
 
     @property
     def waits(self) -> bool:
@@ -90,12 +97,20 @@ class Release:
         return self.target == self.base and all(state is State.DONE for _, state in self.states)
 
 
-def release(*, target: str, base: str, pods: Iterable[Pod], wanted: int, offered: bool) -> Release:
-    """What comes next. offered: the ConfigMap has the target; before that nobody is told."""
+def release(
+    *, target: str, base: str, pods: Iterable[Pod], wanted: int, offered: bool, deadline: float = 600.0
+) -> Release:
+    """What comes next. offered: the ConfigMap has the target; before that nobody is told. deadline: seconds
+    that a pod has to take it.
+    """
     ordered: Sequence[Pod] = sorted(pods, key=lambda pod: pod.name)
     states = {pod.name: pod.towards(target, base) for pod in ordered}
+    late = [pod for pod in ordered if _late(pod, target, states[pod.name], deadline)]
+    states |= {pod.name: State.FAILED for pod in late}
     failed = next((pod for pod in ordered if states[pod.name] is State.FAILED), None)
     problem = (failed.name, failed.reason, failed.message) if failed is not None else None
+    if failed is not None and failed in late:
+        problem = (failed.name, Reason.ProgressDeadlineExceeded, overdue(deadline))
     done = sum(1 for pod in ordered if states[pod.name] is State.DONE and pod.ready)
     promote = target != base and offered and done == len(ordered) >= max(1, wanted)
     return Release(
@@ -106,7 +121,17 @@ def release(*, target: str, base: str, pods: Iterable[Pod], wanted: int, offered
         promote=promote,
         states=tuple(states.items()),
         problem=problem,
+        late=tuple(pod.name for pod in late),
     )
+
+
+def overdue(deadline: float) -> str:
+    """What is said of a pod that is late."""
+    return f"it was told {deadline:.0f} s ago and has neither taken it nor said why not"
+
+
+def _late(pod: Pod, target: str, state: State, deadline: float) -> bool:
+    return state is State.TAKING and pod.told == target and pod.since >= deadline
 
 
 def _deaf(pod: Pod, target: str) -> bool:

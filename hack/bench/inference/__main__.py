@@ -147,7 +147,14 @@ def _side_by_side(
                 for name in order:
                     port, request = places[name]
                     servers.pause(processes[name], False)
-                    reading = servers.loaded(port, request, connections=connections, seconds=options.seconds)
+                    try:
+                        reading = servers.loaded(
+                            port, request, connections=connections, seconds=options.seconds
+                        )
+                    except subprocess.CalledProcessError:
+                        logs = {file.name: file.read_text(errors="replace") for file in folder.glob("*.log")}
+                        ends = "\n".join(f"{log}: {text[-1500:]}" for log, text in logs.items())
+                        raise RuntimeError(f"{name} failed with {connections} connections\n{ends}") from None
                     servers.pause(processes[name], True)
                     cells[name][connections].append(reading)
     return said, cells

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 
+_LAST = 30.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
@@ -83,7 +85,7 @@ def _chunked(buffer: bytes, at: int) -> int:
 
 def run(address: tuple[str, int], request: bytes, *, connections: int, seconds: float) -> Reading:
     """Loads the server for `seconds` after a tenth of that as warm-up. A connection that the server closes is
-    opened again.
+    opened again. What is under way at the end is waited for, so that the next one finds the server idle.
     """
     poll = select.epoll()
     by_number: dict[int, Connection] = {}
@@ -104,20 +106,27 @@ def run(address: tuple[str, int], request: bytes, *, connections: int, seconds: 
     end = count_from + seconds
     latencies: list[float] = []
     errors = 0
-    while (now := perf_counter()) < end:
+    under_way = connections
+    while (now := perf_counter()) < end or (under_way > 0 and now < end + _LAST):
         for number, _ in poll.poll(1.0):
             connection = by_number[number]
             data = connection.socket.recv(262144)
+            now = perf_counter()
             if not data:
                 poll.unregister(number)
                 del by_number[number]
                 connection.socket.close()
-                connect()
+                if now < end:
+                    connect()
+                else:
+                    under_way -= 1
                 continue
             status = connection.feed(data)
             if status is None:
                 continue
-            now = perf_counter()
+            if now >= end:
+                under_way -= 1
+                continue
             if now >= count_from:
                 if status == 200:
                     latencies.append(now - connection.sent_at)

@@ -163,6 +163,26 @@ def test_a_pod_that_did_not_hear_is_told_again_and_one_that_works_is_not() -> No
     assert again(waited=PATIENCE, told="") == ()
 
 
+def test_a_pod_that_hangs_stops_it_at_the_deadline_and_goes_on_when_it_wakes() -> None:
+    def found(**more: object) -> Release:
+        hangs = Pod(name="a", ready=True, told="r2", **more)  # type: ignore[arg-type]
+        waits = Pod(name="b", ready=True, taken="r1", state="Done")
+        return release(target="r2", base="r1", pods=[hangs, waits], wanted=2, offered=True, deadline=60.0)
+
+    for said in ({}, {"taken": "r1", "state": "Done"}, {"taken": "r2", "state": "Pending"}):
+        assert found(**said, since=59.0).problem is None
+        late = found(**said, since=60.0)
+        assert late.states == (("a", State.FAILED), ("b", State.WAITING))
+        assert late.problem is not None
+        assert late.problem[:2] == ("a", "ProgressDeadlineExceeded")
+        assert (late.tell, late.late, late.promote) == ((), ("a",), False)
+    # One that could not says why itself, and one that is done late is done.
+    failed = found(taken="r2", state="Failed", reason="CorruptModel", since=99.0)
+    assert (failed.problem, failed.late) == (("a", "CorruptModel", ""), ())
+    done = found(taken="r2", state="Done", since=99.0)
+    assert (done.problem, done.tell) == (None, ("b",))
+
+
 def test_too_few_pods_do_not_make_a_base() -> None:
     done = [Pod(name="a", ready=True, told="r2", taken="r2", state="Done")]
     assert not release(target="r2", base="r1", pods=done, wanted=2, offered=True).promote
