@@ -18,6 +18,7 @@ from runtime.errors import Reason
 from runtime.ondemand import OnDemand
 from runtime.prestart import Prestarted, prestart
 from runtime.restarts import RestartOptions
+from runtime.scaling import Mode
 from runtime.spec import Limits, ModelSpec, from_argument
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--on-demand-memory", type=int, default=0, help="MiB that these may take; 0 = any number")
     add("--engine", default="auto", help="auto, native, onednn or onnxruntime, for --model")
     add("--workers", type=int, default=1, help="processes for each --model")
+    add("--worker-mode", choices=list(Mode), default=Mode.FIXED.value, help="more workers when requests wait")
+    add("--scale-down-after", type=float, default=limits.scale_down_after, help="seconds with one too many")
     add("--threads", type=int, default=0, help="math threads of a worker, 0 = from the cgroup, for --model")
     add("--max-batch-size", type=int, default=None, help="rows run together, for --model; measured if unset")
     add("--max-delay", type=float, default=0.0, help="milliseconds a batch may wait to fill, for --model")
@@ -305,6 +308,7 @@ def _limits(options: argparse.Namespace) -> Limits:
         "crash_rest",
         "max_batch_size",
         "on_demand_models",
+        "scale_down_after",
     ):
         value = getattr(options, name)
         if value is not None and value <= 0:
@@ -331,6 +335,8 @@ def _limits(options: argparse.Namespace) -> Limits:
         run_at_least=options.run_at_least,
         slots=options.slots,
         slot_memory=options.slot_memory * _MIB,
+        worker_mode=options.worker_mode,
+        scale_down_after=options.scale_down_after,
         restarts=RestartOptions(budget=options.crash_budget, rest=options.crash_rest),
     )
 

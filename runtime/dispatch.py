@@ -175,6 +175,10 @@ class Dispatcher:
         return self._batcher.options.max_rows
 
     @property
+    def queued(self) -> int:
+        return self._batcher.queued
+
+    @property
     def idle(self) -> bool:
         return not self._batcher.queued and not any(slot.inflight for slot in self._slots)
 

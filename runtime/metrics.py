@@ -77,6 +77,7 @@ class ModelMetrics:
     engine: str = ""
     inflight: int = 0
     queued: int = 0
+    workers: int = 0
     split: int = 0
     slot_seconds: float = 0.0
     slot_seconds_before: float = 0.0  # of earlier generations
@@ -191,6 +192,7 @@ class RuntimeCollector(Collector):
         )  # fmt: skip
         inflight = self._gauge("inference_inflight_requests", "Requests in a worker.", "model")
         queued = self._gauge("inference_queue_requests", "Requests waiting for a worker.", "model")
+        workers = self._gauge("inference_workers", "Worker processes that are ready.", "model")
         warm = self._gauge(
             "inference_warm_up_median_seconds", "Median run at warm-up.", "model", "model_version"
         )
@@ -252,6 +254,7 @@ class RuntimeCollector(Collector):
             duration.add_metric([m.model, quantized, *self._values], m.duration.buckets(), m.duration.total)
             self._add(inflight, held[m.model][0], m.model)
             self._add(queued, held[m.model][1], m.model)
+            self._add(workers, m.workers, m.model)
             self._add(warm, m.warm_up_median, m.model, m.version)
             if m.sla is not None:
                 self._add(sla, m.sla, m.model, m.version)
@@ -274,8 +277,8 @@ class RuntimeCollector(Collector):
         slow = self._gauge("inference_slow_connections", "Connections closed for a slow or missing header.")
         self._add(slow, self._slow())
         yield from (
-            requests, latency, duration, loaded, inflight, queued, warm, sla, restarts, fallbacks, sizes,
-            split, used, reasons, candidates, engine, reloads, slow,
+            requests, latency, duration, loaded, inflight, queued, workers, warm, sla, restarts, fallbacks,
+            sizes, split, used, reasons, candidates, engine, reloads, slow,
         )  # fmt: skip
 
     def _counter(self, name: str, text: str, *labels: str) -> CounterMetricFamily:

@@ -11,6 +11,7 @@ from runtime.arena import Block
 from runtime.batcher import Options
 from runtime.dispatch import Dispatcher
 from runtime.errors import ModelError, Reason, RequestError
+from runtime.extras import Extras
 from runtime.frames import Frame
 from runtime.job import InputTensor, Result
 from runtime.logs import Logger
@@ -58,6 +59,8 @@ class Model:
             for index in range(spec.workers)
         ]
         self._dispatcher = Dispatcher(spec.name, self.arena, limits, self.metrics, self.slots)
+        self._extras = Extras(self, self.slots, started, limits, self._log)
+        self._group: asyncio.TaskGroup | None = None
 
     def join(self, turns: Turns) -> None:
         """Before anything runs: from now on it takes turns with the other models, by its priority."""
@@ -71,6 +74,7 @@ class Model:
             return
         for rest in self._rests():
             async with asyncio.TaskGroup() as group:
+                self._group = group
                 for slot in self.slots:
                     group.create_task(slot.run())
             if self._stopping.is_set() or self.error is None or not self.error.passing:
@@ -85,6 +89,7 @@ class Model:
     def _revive(self) -> None:
         self.error = None
         self._restarts.forget()
+        self._extras.forget()
         for slot in self.slots:
             slot.revive()
         self.on_change()
@@ -115,8 +120,8 @@ class Model:
 
     @property
     def whole(self) -> bool:
-        """All of its workers answer."""
-        return self.error is None and all(slot.ready for slot in self.slots)
+        """All of the workers that it was asked to have answer."""
+        return self.error is None and all(slot.ready for slot in self.slots[: self.spec.workers])
 
     @property
     def serves(self) -> bool:
@@ -147,9 +152,17 @@ class Model:
         return self.signature
 
     def check(self, now: float) -> None:
-        """Called a few times a second with the loop's time: kills what hangs."""
+        """Called a few times a second with the loop's time: kills what hangs, and sees to it that there are
+        as many workers as the load needs.
+        """
         for slot in self.slots:
             slot.check(now)
+        self.metrics.workers = sum(slot.ready for slot in self.slots)
+        if self.ready and self._group is not None and not (self._stopping.is_set() or self.retired):
+            if self._turn is not None and self._turn.workers != len(self.slots):
+                self._turn.resize(need=self._turn.share.need, workers=len(self.slots))
+            spare = self._turn.spare if self._turn is not None else 1
+            self._extras.look(now, waiting=self._dispatcher.queued, spare=spare, group=self._group)
 
     def submit(
         self,

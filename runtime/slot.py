@@ -137,6 +137,10 @@ class Slot:
             self.hung = True
             self.worker.kill()
 
+    def leave(self) -> None:
+        """It is given nothing more; what it holds it still ends."""
+        self.stage = Stage.WAITING
+
     async def stop(self, grace: float) -> None:
         self._stopping.set()
         if self.worker is not None:

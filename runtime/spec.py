@@ -37,6 +37,8 @@ class Limits:
     drain_quiet: float = 3.0
     slots: int = 0
     slot_memory: int = 0
+    worker_mode: str = "fixed"
+    scale_down_after: float = 30.0
     restarts: RestartOptions = field(default_factory=RestartOptions)
 
     @property

@@ -24,6 +24,10 @@ class Turns:
         self._turns: dict[Share, Turn] = {}
         self._settling = False
 
+    @property
+    def budget(self) -> int:
+        return self._fixed or self._cpus
+
     def join(self, *, weight: float, kick: Callable[[], None]) -> Turn:
         """A model's place; `kick` is called when it may begin what it asked for."""
         turn = Turn(self, self.scheduler.join(max(1.0, weight), 1), kick)
@@ -82,6 +86,12 @@ class Turn:
     def free(self) -> bool:
         """It may begin without asking."""
         return self._turns.scheduler.fits(self.share)
+
+    @property
+    def spare(self) -> int:
+        """How many more runs the slots would do for now, not counting what only a model alone may use."""
+        turns = self._turns
+        return (turns.budget - turns.scheduler.used) // self.share.need
 
     @property
     def contended(self) -> bool:
