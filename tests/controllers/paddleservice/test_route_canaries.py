@@ -71,7 +71,8 @@ async def test_a_run_on_a_route_of_ours(routed: Routed, provider: str) -> None:
     assert routed.mixed == []
 
 
-@providers(short="Istio")
+@LONG
+@pytest.mark.parametrize("provider", ["GatewayAPI", "Istio"])
 async def test_a_run_on_a_users_route(routed: Routed, provider: str) -> None:
     routed.provider = provider
     await routed.routed("v1.0.0", route=USERS)
@@ -140,16 +141,14 @@ async def test_a_gateway_that_refuses_gets_no_weight_further(routed: Routed) -> 
     assert await routed.weights() == {"": 100}
 
 
-@providers(short="GatewayAPI")
+@providers(short="Istio")
 async def test_who_changes_the_weights_back_is_told(routed: Routed, provider: str) -> None:
     routed.provider, routed.verdict = provider, ""
     await routed.routed("v1.0.0", route=USERS)
-    await routed.live.apply(users_route(provider, routed.namespace))
+    made = await routed.live.apply(users_route(provider, routed.namespace))
     await routed.resting()
     await routed.routed("v1.1.0", route=USERS)
     state = await routed.until("Analysing")
-    raw = await routed.route("shop")
-    assert raw is not None
     path = "/spec/rules/1/backendRefs" if provider == "GatewayAPI" else "/spec/http/1/route"
     patch = [
         {"op": "add", "path": f"{path}/0/weight", "value": 100},
@@ -167,6 +166,11 @@ async def test_who_changes_the_weights_back_is_told(routed: Routed, provider: st
     assert int(str(again["attempt"])) > int(str(state["attempt"]))
     found = await routed.weights("shop")
     assert (found["stable"], found["canary"]) == (50, 50)
+    await routed.resting()
+    found = await routed.weights("shop")
+    assert (found["stable"], found["canary"]) == (100, 0)
+    assert shape(await routed.route("shop")) == shape(made.raw), "nothing but weights was touched"
+    assert routed.mixed == []
 
 
 @LONG

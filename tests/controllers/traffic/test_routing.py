@@ -150,6 +150,22 @@ def test_the_services_of_a_users_route_are_made_first_and_never_taken() -> None:
     assert home_step(GATEWAY, MINE, Seen(aliases=turned)) == Point(STABLE, "")
 
 
+@pytest.mark.parametrize("ready", [set(), {"a", "b"}, {"a"}])
+def test_a_turned_service_gets_a_weight_once_only_its_revision_answers(ready: set[str]) -> None:
+    aliases = {STABLE: Alias(ours=True, revision="a"), CANARY: Alias(ours=True, revision="b")}
+    seen = Seen(
+        route=http_route(100, 0),
+        aliases=aliases,
+        ready={"svc-stable": frozenset({"a"}), "svc-canary": frozenset(ready)},
+    )
+    step = split_step(GATEWAY, MINE, split("a", "b", 5, home=MINE), seen)
+    assert isinstance(step, Wait)
+    assert "Service svc-canary needs ready endpoints of revision b and no other" in step.reason
+    # Weights that are there already stay, whatever becomes of the pods: that is the canary's to decide.
+    kept = replace(seen, route=http_route(95, 5))
+    assert split_step(GATEWAY, MINE, split("a", "b", 5, home=MINE), kept) == Done()
+
+
 def test_nothing_is_turned_before_the_gateway_has_the_weight_of_0() -> None:
     world = Cluster(GATEWAY, {STABLE: 0, CANARY: 100}, {STABLE: "a", CANARY: "b"}, {"a", "b"})
     seen = replace(world.seen(), route=http_route(0, 100, accepted=False))
