@@ -26,7 +26,7 @@ ENDPOINT = "http://object-store.object-store.svc:8333"
 BUCKET = "models"
 #: Seconds that the operator gives clients to follow a canary's changes: the proxy of one node needs less
 #: than one. The long scenarios have the default of 15.
-SETTLE = os.environ.get("SETTLE_TIME", "4")
+SETTLE = os.environ.get("SETTLE_TIME", "2")
 #: What a pod and its containers say to pass the Pod Security level "restricted".
 POD_SECURITY: dict[str, object] = {
     "runAsNonRoot": True,

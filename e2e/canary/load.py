@@ -9,7 +9,7 @@ SIGUSR1 or SECONDS have passed. Each second is one line of JSON on stdout:
 says why. The last line is {"done": number of requests}.
 
 new: a connection for each request, so that each is routed anew. kept: connections live, as a client's do.
-wait: the load begins once somebody answers; what was asked before is not logged.
+wait: the load begins SETTLED seconds after somebody has answered; what was asked before is not logged.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ import aiohttp
 
 WIDEST = 400
 TIMEOUT = 15.0
+SETTLED = 2.0
 
 
 class Log:
@@ -63,11 +64,12 @@ async def one(
 
 
 async def answered(session: aiohttp.ClientSession, url: str, body: bytes, stop: asyncio.Event) -> None:
-    """Until there is somebody to be loaded."""
+    """Until there is somebody to be loaded, and the proxies have had SETTLED seconds to know."""
     while not stop.is_set():
         try:
             async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer:
                 if answer.status == 200:
+                    await asyncio.sleep(SETTLED)
                     return
         except (aiohttp.ClientError, TimeoutError, OSError):
             pass

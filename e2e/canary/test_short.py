@@ -15,11 +15,12 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 def test_promoted_and_rolled_back(trial: Callable[..., Trial]) -> None:
     # Errors are what is judged here: on a busy machine answers may be slow for other reasons.
-    strategy = canary(25, stable_for=3, analysis={"requiredPasses": 1})
+    # A first look after 5 s has enough requests of both sides: 50 and 100 are needed.
+    strategy = canary(35, stable_for=3, analysis={"requiredPasses": 1})
     good = trial("a good version is promoted", name="good", replicas=1, sla=10_000, strategy=strategy)
     bad = trial("errors are rolled back", name="bad", replicas=1, sla=10_000, strategy=strategy)
     for one in (good, bad):
-        one.prepare(rate=40)
+        one.prepare(rate=50)
     for one in (good, bad):
         one.ready_to_change()
     good.change("v1.1.0")
@@ -32,11 +33,11 @@ def test_promoted_and_rolled_back(trial: Callable[..., Trial]) -> None:
     assert service["status"]["phase"] == "Ready"  # type: ignore[index]
     assert condition(service, "Degraded")["reason"] == "CanaryRolledBack"
     assert "error rate" in bad.command("explain")
+    bad.finish()
     asks.ended(good.ending(1, within=240), "Promoted")
     assert good.service()["status"]["stableRevision"] == good.canary()["stable"]  # type: ignore[index]
 
     good.finish()
-    bad.finish()
     asks.none_lost(good)
     asks.none_failed(good)
     asks.none_lost(bad)
