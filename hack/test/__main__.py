@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# Three processes on two cores: one for the node's tests, and those of API servers wait half of their time, too
+# Three processes on two cores: one for the node's tests, and those of API servers wait for half of their time
 # (conftest.py says who runs what).
 WHOLE = (
     *("-n", "3"),

@@ -64,7 +64,7 @@ class Calls:
             self.ended(call, method, error.code, error.message)
             await _abort(context, call, error)
         except asyncio.CancelledError:
-            self.ended(call, method, *left(context))
+            self.ended(call, method, *left(context, perf_counter() - call.started))
             raise
         except Exception as error:
             self.http.failed(call, error)
@@ -124,10 +124,14 @@ def remaining(context: Context) -> float:
     return seconds
 
 
-def left(context: Context) -> tuple[Code, str]:
-    """Why a call was ended from outside: by its deadline or by its client."""
+def left(context: Context, lasted: float) -> tuple[Code, str]:
+    """Why a call of `lasted` seconds was ended from outside: by its deadline or by its client.
+
+    A client's clock runs from before the call comes here, and the wire has its timeout rounded up: its
+    deadline reaches us as the end of the call, a little before our own clock has it.
+    """
     seconds = context.time_remaining()
-    if seconds is not None and seconds <= 0:
+    if seconds is not None and seconds <= min(0.1, 0.1 * lasted):
         return Code.DEADLINE, "the call's deadline is over"
     return Code.CANCELLED, "the client ended the call"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from time import perf_counter
 
 from google.protobuf.message import DecodeError
 
@@ -66,7 +67,7 @@ class PaddleModelService(stubs.PaddleModelServiceServicer):
                 if isinstance(started, tuple):
                     started[1].cancel()
             for call in calls[done:]:
-                self._calls.ended(call, _BATCH, *left(context))
+                self._calls.ended(call, _BATCH, *left(context, perf_counter() - call.started))
             raise
         return response
 

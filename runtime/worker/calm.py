@@ -49,8 +49,7 @@ class Calm:
         failed: list[BaseException] = []
 
         def run() -> None:
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+            _stand_back(threading.get_native_id())
             try:
                 found.append(work())
             except BaseException as error:
@@ -79,13 +78,18 @@ class Calm:
     @staticmethod
     def leave() -> None:
         """For good: what is left to do is to give memory back."""
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, 0, NICE)
+        _stand_back(0)
 
 
 def prompt() -> None:
     """For a thread that serves, and those it starts."""
     _schedule(0, os.SCHED_OTHER, _SLICE)
+
+
+def _stand_back(thread: int) -> None:
+    """Below what it was: the whole process may be nice already."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + NICE))
 
 
 def _schedule(thread: int, policy: int, slice_: int) -> None:

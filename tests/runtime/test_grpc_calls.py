@@ -13,6 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from runtime.grpc.calls import left
 from runtime.grpc.stubs import paddle_serving_pb2 as paddle
 from tests.runtime.conftest import DEADLINE, Running, serving, wait_for
 from tests.runtime.grpc_client import TENSORS, Client, Y, client, error_of, raw, status, trailing
@@ -67,6 +68,25 @@ def held(module_held: Held) -> Iterator[Held]:
     module_held.gate.unlink(missing_ok=True)
     for gauge in ("inference_inflight_requests", "inference_queue_requests"):
         wait_for(lambda: module_held.server.metric(f'{gauge}{{model="lin"') == 0)  # noqa: B023
+
+
+@pytest.mark.parametrize(
+    ("lasted", "remaining", "code"),
+    [
+        (1.5, 0.09, 504),
+        (1.5, -1.0, 504),
+        (1.5, 0.2, 499),
+        (0.1, 0.02, 499),
+        (60.0, 0.2, 499),
+        (1.5, None, 499),
+    ],
+)
+def test_a_clients_clock_is_a_little_ahead(lasted: float, remaining: float | None, code: int) -> None:
+    class Context:
+        def time_remaining(self) -> float | None:
+            return remaining
+
+    assert left(Context(), lasted)[0].http == code  # type: ignore[arg-type]
 
 
 def test_the_protocols_own_timeout_is_answered_by_the_server(held: Held) -> None:

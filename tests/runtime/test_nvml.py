@@ -117,15 +117,15 @@ async def test_no_gpu_is_no_series_and_an_error_for_each_reading() -> None:
 
 async def test_what_was_lost_is_not_shown_and_comes_back() -> None:
     reader = Reader([ONE], GpuError("fell off the bus"), [ONE])
-    gpus = Gpus(configure("error"), read=reader, every=0.01)
     seen: list[int] = []
 
-    def condition() -> bool:
-        if not seen or seen[-1] != len(gpus.latest):
-            seen.append(len(gpus.latest))
-        return seen[-4:] == [0, 1, 0, 1]
+    def looked() -> Sequence[Gpu]:
+        seen.append(len(gpus.latest))  # what is shown when the next reading begins
+        return reader()
 
-    await until(gpus, condition)
+    gpus = Gpus(configure("error"), read=looked, every=0.3)
+    await until(gpus, lambda: len(seen) >= 4)
+    assert seen[:4] == [0, 1, 0, 1]
     assert gpus.errors == 1
 
 

@@ -230,7 +230,8 @@ def test_load_unload_and_what_is_not_desired(
     assert loaded(running, "other")[0] == 404
     status, said = loaded(running)
     assert (status, said["version"], said["state"]) == (200, "v1.0.0", "READY")
-    assert len(running.events("model swapped")) == 1  # no digest pins these files, so they were read again
+    # No digest pins these files, so they were read again.
+    wait_for(lambda: len(running.events("model swapped")) == 1)
     assert loaded(running, verb="unload")[0] == 200
     wait_for(lambda: ask(running)[0] == 404)
     wait_for(lambda: running.workers() == [])

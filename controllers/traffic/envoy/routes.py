@@ -31,7 +31,8 @@ _RETRY: Final[JSON] = {
             },
         }
     ],
-    "host_selection_retry_max_attempts": 3,
+    # A dead pod has nothing to do, so it is picked first: looking often enough costs nothing.
+    "host_selection_retry_max_attempts": 10,
     # What did not get through to the candidate goes to stable, before Envoy has seen that nobody is there.
     "retry_priority": {
         "name": "envoy.retry_priorities.previous_priorities",
