@@ -56,9 +56,11 @@ async def load() -> web.Application:
     async def once(session: aiohttp.ClientSession, url: str) -> None:
         try:
             async with session.get(url) as answer:
-                await answer.read()
-                revision = answer.headers.get("x-model-revision", "none")
-                counted[revision if answer.status == 200 else f"failed: {answer.status}"] += 1
+                body = await answer.read()
+                if answer.status == 200:
+                    counted[answer.headers.get("x-model-revision", "none")] += 1
+                else:  # whoever said it tells more by how than by what
+                    counted[f"failed: {answer.status} {sorted(answer.headers)} {body[:60]!r}"] += 1
         except Exception as error:
             counted[f"failed: {type(error).__name__}: {error}"] += 1
 

@@ -196,7 +196,7 @@ class ModelServing(BaseModel):
     traffic: Traffic | None = None
     """How requests are split between two revisions while a canary is on."""
     priority: int = 100
-    """Weight of the model among those in the same pod; requests of a higher one are scheduled first."""
+    """Share of the model among those in the same pod; when they compete, twice the number gets twice the time."""
     latency_sla_milliseconds: int | None = Field(default=None, alias="latencySLAMilliseconds")
     """Latency target of one request, in milliseconds. A median warm-up latency above it holds a revision's first promotion (reason LatencyOverSLA), and the latency histogram has a bucket edge at exactly this value. Unset means no target."""
     batching: Batching | None = None
