@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import cycle
 
 import aiohttp
 import uvloop
@@ -32,6 +33,7 @@ from .store import tiny_store
 from .world import ROOT, Operator, admin_stub, make_nodes, world
 
 NEWCOMER = "newcomer"
+PER_NAMESPACE = 100
 WARM = 10.0
 QUIET = 5.0
 MOST_RESTARTS = 5
@@ -49,6 +51,9 @@ class Run:
         self._say = console.say
         self._arguments = arguments
         self._namespace = env.create_namespace("scale")
+        # As users have them; the controllers of Kubernetes look through a whole namespace at each change.
+        count = max(1, arguments.models // PER_NAMESPACE)
+        self._namespaces = [env.create_namespace(f"team-{number}") for number in range(count)]
         self._operator = Operator(env, self._namespace, arguments.workers)
         self.restarts = 0
 
@@ -169,11 +174,11 @@ class Run:
     async def _make(self, client: ctrl.Client, endpoint: str, names: Sequence[str]) -> None:
         slots = asyncio.Semaphore(50)
 
-        async def make(name: str) -> None:
+        async def make(name: str, namespace: str) -> None:
             async with slots:
-                await client.create(model(self._namespace, name, endpoint))
+                await client.create(model(namespace, name, endpoint))
 
-        await asyncio.gather(*map(make, names))
+        await asyncio.gather(*map(make, names, cycle(self._namespaces)))
 
     async def _newcomer(self, client: ctrl.Client, endpoint: str, models: Models) -> tuple[int, float]:
         """Apply one more when the operator has taken up half of the backlog: how many were not Ready when it
@@ -181,7 +186,7 @@ class Run:
         """
         count = self._arguments.models
         await self._progress(models, lambda: 2 * sum(map(bool, models.phases.values())) >= count)
-        await client.create(model(self._namespace, NEWCOMER, endpoint))
+        await client.create(model(self._namespaces[0], NEWCOMER, endpoint))
         began = time.monotonic()
         await self._progress(models, lambda: NEWCOMER in models.ready)
         took = models.ready[NEWCOMER] - began
