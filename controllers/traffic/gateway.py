@@ -8,7 +8,7 @@ import controller_runtime as ctrl
 from ..resources.meta import metadata
 from ..resources.wire import JSON, at, integer, mapping, maps, text
 from .route import CANARY, HTTP_PORT, STABLE, Home
-from .routing import Acceptance, Pair, Place, Sides
+from .routing import Acceptance, Pair, Place, Sides, pair
 
 GROUP: Final = "gateway.networking.k8s.io"
 HTTP_ROUTE: Final = ctrl.Kind(group=GROUP, version="v1", kind="HTTPRoute", plural="httproutes")
@@ -21,14 +21,7 @@ class HTTPRoutes:
     missing = "install the CRDs of the Gateway API, v1, or use traffic.provider Envoy"
 
     def own(self, home: Home, sides: Sides) -> JSON:
-        parents = [
-            {
-                "name": item.name,
-                **({"namespace": item.namespace} if item.namespace else {}),
-                **({"sectionName": item.section} if item.section else {}),
-            }
-            for item in home.route.gateways
-        ]
+        parents = [item.to_wire() for item in home.route.gateways]
         backends = [{"name": name, "port": HTTP_PORT, "weight": weight} for name, weight in sides]
         spec: JSON = {"parentRefs": parents, "rules": [{"backendRefs": backends}]}
         if home.route.hostnames:
@@ -51,25 +44,17 @@ class HTTPRoutes:
         for number, rule in enumerate(_list(at(route, "spec", "rules"))):
             if chosen and rule.get("name") != chosen:
                 continue
-            sides: dict[str, Place] = {}
-            others: list[str] = []
+            backends = []
             for index, ref in enumerate(_list(rule.get("backendRefs"))):
-                name, weight = text(ref.get("name")), integer(ref.get("weight"), 1)
+                name = text(ref.get("name"))
                 side = names.get(name) if _service(ref, home.namespace) else None
-                if side is None:
-                    others += [name] if weight else []
-                elif side in sides:
-                    return f"HTTPRoute {home.key}: rule {number} names {name} twice: name it once"
-                else:
-                    sides[side] = Place(f"/spec/rules/{number}/backendRefs/{index}", weight)
-            if len(sides) < 2:
-                continue
-            if others:
-                return (
-                    f"HTTPRoute {home.key}: rule {number} has a third backend {others[0]} with a weight, so "
-                    "that no share could be told: give it weight 0, or a rule of its own"
-                )
-            found.append(Pair(sides[STABLE], sides[CANARY]))
+                path = f"/spec/rules/{number}/backendRefs/{index}"
+                backends.append((name, side, Place(path, integer(ref.get("weight"), 1))))
+            where = f"HTTPRoute {home.key}: rule {number}"
+            two = pair(backends, where, noun="backend", own="a rule")
+            if isinstance(two, str):
+                return two
+            found += [two] if two else []
         if found:
             return tuple(found)
         where = f"rule {chosen}" if chosen else "any rule"

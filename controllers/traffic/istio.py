@@ -9,7 +9,7 @@ from ..resources.meta import metadata
 from ..resources.service import service_ports
 from ..resources.wire import JSON, at, integer, mapping, maps, text
 from .route import CANARY, HTTP_PORT, STABLE, Home
-from .routing import Acceptance, Pair, Place, Sides
+from .routing import Acceptance, Pair, Place, Sides, pair
 
 VIRTUAL_SERVICE: Final = ctrl.Kind(
     group="networking.istio.io", version="v1", kind="VirtualService", plural="virtualservices"
@@ -60,25 +60,16 @@ class VirtualServices:
         for number, rule in enumerate(_list(at(route, "spec", "http"))):
             if chosen and rule.get("name") != chosen:
                 continue
-            sides: dict[str, Place] = {}
-            others: list[str] = []
+            destinations = []
             for index, entry in enumerate(_list(rule.get("route"))):
-                host, weight = text(at(entry, "destination", "host")), _weight(rule, entry)
-                side = _side(host, home)
-                if side is None:
-                    others += [host] if weight else []
-                elif side in sides:
-                    return f"VirtualService {home.key}: http[{number}] names {host} twice: name it once"
-                else:
-                    sides[side] = Place(f"/spec/http/{number}/route/{index}", weight)
-            if len(sides) < 2:
-                continue
-            if others:
-                return (
-                    f"VirtualService {home.key}: http[{number}] has a third destination {others[0]} with a "
-                    "weight, so that no share could be told: give it weight 0, or an entry of its own"
-                )
-            found.append(Pair(sides[STABLE], sides[CANARY]))
+                host = text(at(entry, "destination", "host"))
+                place = Place(f"/spec/http/{number}/route/{index}", _weight(rule, entry))
+                destinations.append((host, _side(host, home), place))
+            where = f"VirtualService {home.key}: http[{number}]"
+            two = pair(destinations, where, noun="destination", own="an entry")
+            if isinstance(two, str):
+                return two
+            found += [two] if two else []
         if found:
             return tuple(found)
         where = f"the http entry {chosen}" if chosen else "any http entry"

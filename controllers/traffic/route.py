@@ -30,6 +30,14 @@ class Gateway:
     namespace: str = ""
     section: str = ""
 
+    def to_wire(self) -> JSON:
+        """As a parentRef has it, and `spec.traffic.route`; without empty values."""
+        return {
+            "name": self.name,
+            **({"namespace": self.namespace} if self.namespace else {}),
+            **({"sectionName": self.section} if self.section else {}),
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteRef:
@@ -98,14 +106,7 @@ def route_to_wire(ref: RouteRef) -> JSON:
     if ref.rule:
         wire["rule"] = ref.rule
     if ref.gateways:
-        wire["gateways"] = [
-            {
-                "name": item.name,
-                **({"namespace": item.namespace} if item.namespace else {}),
-                **({"sectionName": item.section} if item.section else {}),
-            }
-            for item in ref.gateways
-        ]
+        wire["gateways"] = [item.to_wire() for item in ref.gateways]
     if ref.hostnames:
         wire["hostnames"] = list(ref.hostnames)
     return wire

@@ -5,7 +5,7 @@ stopped. A weight above 0 is only ever given to a Service with a ready endpoint 
 Service of a user's route is only turned to another revision while its weight is 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
@@ -34,6 +34,32 @@ class Pair:
 
     stable: Place
     canary: Place
+
+
+def pair(
+    backends: Iterable[tuple[str, str | None, Place]], where: str, *, noun: str, own: str
+) -> Pair | str | None:
+    """The two of a rule's backends (name, side, place) that are ours; None without both, or what is wrong.
+
+    where, noun, own: how the rule, a backend and another rule are called.
+    """
+    sides: dict[str, Place] = {}
+    others: list[str] = []
+    for name, side, place in backends:
+        if side is None:
+            others += [name] if place.weight else []
+        elif side in sides:
+            return f"{where} names {name} twice: name it once"
+        else:
+            sides[side] = place
+    if len(sides) < 2:
+        return None
+    if others:
+        return (
+            f"{where} has a third {noun} {others[0]} with a weight, so that no share could be told: give it "
+            f"weight 0, or {own} of its own"
+        )
+    return Pair(sides[STABLE], sides[CANARY])
 
 
 Acceptance = Literal["Accepted", "Pending", "Refused"]

@@ -23,11 +23,11 @@ class Sick:
 return Sick(make())
 """
 
+# An act: to stay in the run while the file is there.
+HOLD = "while os.path.exists(os.environ['SICK_FILE']): time.sleep(0.002)"
 # A predictor that stays in the runs of requests while the file is there. All its runs are so long that no
 # batch is sent ahead to a worker that still has one: whoever waits, waits in the queue.
-HELD_RUN = SICK_RUN.replace("asked =", "time.sleep(0.06)\n        asked =").format(
-    act="while os.path.exists(os.environ['SICK_FILE']): time.sleep(0.002)"
-)
+HELD_RUN = SICK_RUN.replace("asked =", "time.sleep(0.06)\n        asked =").format(act=HOLD)
 
 
 def sickness(tmp_path: Path) -> Sick:

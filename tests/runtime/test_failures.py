@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.conftest import DEADLINE, Running, connect, serving, wait_for
-from tests.runtime.sick import SICK_RUN, Sick
+from tests.runtime.sick import HOLD, SICK_RUN, Sick
 
 BODY = {"inputs": {"x": [[1, 2, 3]]}}
 
@@ -144,8 +144,7 @@ def test_a_deadline_is_kept_while_the_worker_is_busy(
     nets: Mapping[str, Path], sick: Sick, tmp_path: Path
 ) -> None:
     flag = tmp_path / "flag"
-    act = "while os.path.exists(os.environ['SICK_FILE']): time.sleep(0.01)"
-    env = sick(SICK_RUN.format(act=act).strip()) | {"SICK_FILE": str(flag)}
+    env = sick(SICK_RUN.format(act=HOLD).strip()) | {"SICK_FILE": str(flag)}
     arguments = ("--model", f"lin={nets['linear']}", "--engine", "native", "--max-queue", "1")
     with serving(*arguments, "--run-at-least", str(DEADLINE), env=env) as server:
         flag.write_text("")

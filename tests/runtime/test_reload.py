@@ -14,7 +14,7 @@ import yaml
 
 from tests.runtime.conftest import Running, serving, wait_for
 from tests.runtime.reloading import Config, ask, desired, load, loaded, model, serves
-from tests.runtime.sick import SICK_RUN, Sick
+from tests.runtime.sick import HOLD, SICK_RUN, Sick
 from tests.runtime.test_calm import standing_back
 from tests.support.models import write_onnx
 
@@ -186,8 +186,7 @@ def test_what_the_old_version_has_begun_it_ends(
     config: Config, nets: Mapping[str, Path], sick: Sick, tmp_path: Path
 ) -> None:
     hold = tmp_path / "hold"
-    act = "while os.path.exists(os.environ['SICK_FILE']): time.sleep(0.01)"
-    env = sick(SICK_RUN.format(act=act).strip()) | {"SICK_FILE": str(hold)}
+    env = sick(SICK_RUN.format(act=HOLD).strip()) | {"SICK_FILE": str(hold)}
     config.write(model(nets["linear"], "v1.0.0"))
     with serving(*config.arguments(), env=env) as running, ThreadPoolExecutor(1) as threads:
         hold.touch()

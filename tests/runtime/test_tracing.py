@@ -24,7 +24,7 @@ from runtime.telemetry.context import ROOT, Parent, decide, parse_traceparent
 from runtime.telemetry.tracing import Tracing
 from tests.runtime.conftest import DEADLINE, Running, connect, serving, wait_for
 from tests.runtime.grpc_client import TENSORS, Y, client, raw
-from tests.runtime.sick import SICK_RUN, sickness
+from tests.runtime.sick import HOLD, SICK_RUN, sickness
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
@@ -124,7 +124,7 @@ def traced(
     collector: tuple[Collector, str], nets: Mapping[str, Path], gate: Path
 ) -> Iterator[tuple[Running, Collector]]:
     kept, endpoint = collector
-    hold = SICK_RUN.format(act="while os.path.exists(os.environ['SICK_FILE']): time.sleep(0.002)").strip()
+    hold = SICK_RUN.format(act=HOLD).strip()
     env = sickness(gate.parent)(hold) | {"SICK_FILE": str(gate), "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
     arguments = ["--model", f"lin={nets['linear']}", "--engine", "native", "--max-batch-size", "8"]
     with serving(*arguments, "--trace-ratio", "0", "--run-at-least", "60", env=env) as server:

@@ -19,7 +19,7 @@ from controllers.resources.wire import at
 from controllers.traffic import Backend, Pending, Refused, Split, Unreachable, Verification, Verified
 from tests.support.fakenode import running
 
-from .harness import Harness, pinned
+from .harness import Crash, Harness, pinned
 
 ROUTERS = {LABEL_MANAGED_BY: FIELD_MANAGER, "app": "routers"}
 PORT = 20000
@@ -230,3 +230,21 @@ class Canaries(Harness):
         await self.canary("v1.0.0", **more)  # type: ignore[arg-type]
         await self.rest()
         return str((await self.status())["stableRevision"])
+
+    async def killed_at_every_write(self, when: str) -> int:
+        """The operator dies "before" or "after" each write in turn, until the run has ended; its deaths."""
+        deaths = 0
+        for turn in range(150):
+            setattr(self.client, f"crash_{when}", len(self.client.writes) + turn % 3)
+            self.start()
+            try:
+                await self.turn()
+            except Crash:
+                deaths += 1
+                await self.world()
+            finally:
+                setattr(self.client, f"crash_{when}", None)
+            state = await self.canary_status()
+            if state.get("history") and state["phase"] == "Idle" and "path" not in state:
+                break
+        return deaths

@@ -9,7 +9,7 @@ from controllers.resources.meta import Owner
 from controllers.traffic import Refused, Unreachable, Verified
 
 from .canaries import Canaries
-from .harness import Crash, condition
+from .harness import condition
 
 pytestmark = pytest.mark.apiserver
 
@@ -20,20 +20,7 @@ async def test_the_operator_is_killed_at_every_write(canaries: Canaries, when: s
     first = await canaries.first()
     canaries.verdict = verdict
     await canaries.canary("v1.1.0", stableForSeconds=30)
-    deaths = 0
-    for turn in range(150):
-        setattr(canaries.client, f"crash_{when}", len(canaries.client.writes) + turn % 3)
-        canaries.start()
-        try:
-            await canaries.turn()
-        except Crash:
-            deaths += 1
-            await canaries.world()
-        finally:
-            setattr(canaries.client, f"crash_{when}", None)
-        state = await canaries.canary_status()
-        if state.get("history") and state["phase"] == "Idle" and "path" not in state:
-            break
+    deaths = await canaries.killed_at_every_write(when)
     state = await canaries.rest()
     assert deaths > 8
     status = await canaries.status()

@@ -16,7 +16,7 @@ from controllers.traffic.route import Gateway
 from controllers.traffic.routeprovider import Routes
 from hack import crds
 
-from .harness import Crash, condition, pinned
+from .harness import condition, pinned
 from .routed import KINDS, USERS, Routed, shape, users_route
 from .test_canary_manager import operator, permitted, until
 
@@ -210,20 +210,7 @@ async def test_the_operator_is_killed_at_every_write(
     first = (await routed.status())["stableRevision"]
     routed.verdict = verdict
     await routed.routed("v1.1.0", route=route)
-    deaths = 0
-    for turn in range(150):
-        setattr(routed.client, f"crash_{when}", len(routed.client.writes) + turn % 3)
-        routed.start()
-        try:
-            await routed.turn()
-        except Crash:
-            deaths += 1
-            await routed.world()
-        finally:
-            setattr(routed.client, f"crash_{when}", None)
-        state = await routed.canary_status()
-        if state.get("history") and state["phase"] == "Idle" and "path" not in state:
-            break
+    deaths = await routed.killed_at_every_write(when)
     await routed.resting()
     assert deaths > 8
     status = await routed.status()
